@@ -1,0 +1,335 @@
+//! What is to be true: the validated configuration, in one shape whichever file it was written in.
+//!
+//! A `Spec` holds no nonsense: the types carry their ranges, and what they cannot carry (a virtual server on no VIP,
+//! two instances with one VRID on one interface) is checked by [`crate::config`] before one exists. It is the same on
+//! every node; what differs by host (which interface `Auto` is, which real server is this node) is resolved later.
+use crate::model::{
+    AdvertInterval, AuthPass, Family, Forwarding, IpPrefix, MacAddr, Persistence, Priority, Scheduler,
+    SchedulerFlags, ServiceKey, Version, Vrid,
+};
+use alloc::{string::String, vec::Vec};
+use core::net::IpAddr;
+use core::time::Duration;
+
+#[cfg(feature = "serde")]
+use serde::{Deserialize, Serialize};
+
+/// The whole of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize),
+    serde(rename_all = "camelCase")
+)]
+pub struct Spec {
+    /// `metadata.name`.
+    pub name: String,
+    /// False where a k0s file says `enabled: false`: there is nothing to do.
+    pub enabled: bool,
+    /// The virtual routers, in the file's order.
+    pub instances: Vec<Instance>,
+    /// Instances that are Active together or not at all.
+    pub sync_groups: Vec<SyncGroup>,
+    /// What is balanced, one entry a port. Empty: the VIP alone.
+    pub virtual_servers: Vec<VirtualServer>,
+    /// The kernel's connection synchronisation, where asked for.
+    pub connection_sync: Option<ConnectionSync>,
+    /// IPVS's protocol timeouts, where set.
+    pub timeouts: Option<IpvsTimeouts>,
+}
+
+impl Spec {
+    /// Every VIP of every instance.
+    pub fn virtual_ips(&self) -> impl Iterator<Item = IpPrefix> + '_ {
+        self.instances.iter().flat_map(|i| i.virtual_ips.iter().copied())
+    }
+}
+
+/// Which network interface carries an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize),
+    serde(rename_all = "camelCase")
+)]
+pub enum InterfaceSelector {
+    /// The one whose subnet holds the first VIP, else that of the default route.
+    Auto,
+    /// By name.
+    Name(String),
+    /// By MAC address, for hosts that name the same card differently.
+    Mac(MacAddr),
+}
+
+/// How adverts travel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize),
+    serde(rename_all = "camelCase")
+)]
+pub enum Transport {
+    /// To 224.0.0.18 or ff02::12.
+    Multicast,
+    /// To each peer.
+    Unicast {
+        /// The address that adverts leave from; `None`: the interface's first of that family.
+        source: Option<IpAddr>,
+        /// The other nodes; never empty.
+        peers: Vec<IpAddr>,
+    },
+}
+
+/// Which IPv4 VRRPv3 checksum is sent. Both are accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize, schemars::JsonSchema),
+    serde(rename_all = "camelCase")
+)]
+pub enum ChecksumForm {
+    /// Over a pseudo-header too, as RFC 5798 was read: keepalived's and FRR's default.
+    #[default]
+    PseudoHeader,
+    /// Over the message alone, as RFC 9568 §5.2.8 says.
+    MessageOnly,
+}
+
+/// Gratuitous ARP and unsolicited NA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize),
+    serde(rename_all = "camelCase")
+)]
+pub struct Announce {
+    /// How many for each VIP at takeover, and again after `delay`.
+    pub repeat: u8,
+    /// When the second burst follows.
+    pub delay: Duration,
+    /// Again this often while Active; `None`: never.
+    pub refresh: Option<Duration>,
+    /// Between two rounds of a burst (a round is one packet for each VIP).
+    pub interval: Duration,
+}
+
+impl Default for Announce {
+    fn default() -> Self {
+        Self {
+            repeat: 5,
+            delay: Duration::from_secs(5),
+            refresh: Some(Duration::from_secs(60)),
+            interval: Duration::from_millis(50),
+        }
+    }
+}
+
+/// Something whose failure takes an instance out of the election or lowers its priority.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize),
+    serde(rename_all = "camelCase")
+)]
+pub struct TrackInterface {
+    /// The interface's name.
+    pub interface: String,
+    /// 0: a fault while it is down. Below: added to the priority while it is down. Above: added while it is up.
+    pub weight: i16,
+}
+
+/// One virtual router.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize),
+    serde(rename_all = "camelCase")
+)]
+pub struct Instance {
+    /// `name`, else `k0s-vip-<index>` as k0s names it.
+    pub name: String,
+    /// The addresses that move; never empty, all of one family.
+    pub virtual_ips: Vec<IpPrefix>,
+    /// Which card.
+    pub interface: InterfaceSelector,
+    /// Which virtual router.
+    pub vrid: Vrid,
+    /// Which VRRP.
+    pub version: Version,
+    /// Before tracking's weights.
+    pub priority: Priority,
+    /// Whether to take over from a living router of lower priority.
+    pub preempt: bool,
+    /// How long to wait before that.
+    pub preempt_delay: Duration,
+    /// Between two adverts.
+    pub advert_interval: AdvertInterval,
+    /// VRRPv2's password.
+    pub auth_pass: Option<AuthPass>,
+    /// Multicast or unicast.
+    pub transport: Transport,
+    /// IPv4 VRRPv3 only.
+    pub checksum: ChecksumForm,
+    /// Takeover announcements.
+    pub announce: Announce,
+    /// What else must be up.
+    pub track: Vec<TrackInterface>,
+    /// RFC 6724 label of IPv6 VIPs (k0s's `addressLabel`).
+    pub address_label: u32,
+}
+
+impl Instance {
+    /// The family of its VIPs.
+    pub fn family(&self) -> Family {
+        self.virtual_ips.first().map_or(Family::Ipv4, |p| p.family())
+    }
+}
+
+/// All of its members are Active on one node, or none is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize),
+    serde(rename_all = "camelCase")
+)]
+pub struct SyncGroup {
+    /// Its name.
+    pub name: String,
+    /// Indices into [`Spec::instances`]; at least two, each in one group only.
+    pub members: Vec<usize>,
+}
+
+/// Which datapath carries a virtual server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize, schemars::JsonSchema),
+    serde(rename_all = "lowercase")
+)]
+pub enum DatapathKind {
+    /// The best that this kernel has.
+    #[default]
+    Auto,
+    /// The kernel's virtual server.
+    Ipvs,
+    /// Our XDP program.
+    Xdp,
+    /// The userspace proxy.
+    Proxy,
+}
+
+/// How a real server is found to be alive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize),
+    serde(rename_all = "camelCase")
+)]
+pub struct HealthCheck {
+    /// What is tried.
+    pub kind: HealthCheckKind,
+    /// Between two tries.
+    pub interval: Duration,
+    /// How long one may take.
+    pub timeout: Duration,
+    /// This many good ones in a row make it healthy.
+    pub rise: u8,
+    /// This many bad ones in a row make it unhealthy.
+    pub fall: u8,
+}
+
+/// What is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize, schemars::JsonSchema),
+    serde(rename_all = "lowercase")
+)]
+pub enum HealthCheckKind {
+    /// A TCP connection is accepted.
+    Tcp,
+    /// Nothing: always healthy.
+    None,
+}
+
+/// One virtual IP and port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize),
+    serde(rename_all = "camelCase")
+)]
+pub struct VirtualServer {
+    /// `name`, else the key's text.
+    pub name: String,
+    /// Address, port and protocol.
+    pub key: ServiceKey,
+    /// Index of the instance that carries the address.
+    pub instance: usize,
+    /// Who carries it.
+    pub datapath: DatapathKind,
+    /// Who gets the next connection.
+    pub scheduler: Scheduler,
+    /// The scheduler's flags.
+    pub flags: SchedulerFlags,
+    /// How it gets there.
+    pub forwarding: Forwarding,
+    /// Whether a client stays.
+    pub persistence: Option<Persistence>,
+    /// How the real servers are checked.
+    pub health_check: HealthCheck,
+    /// Who serves it, sorted by address and port.
+    pub real_servers: Vec<RealServer>,
+}
+
+/// One server behind a virtual server.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize),
+    serde(rename_all = "camelCase")
+)]
+pub struct RealServer {
+    /// Its own address.
+    pub address: IpAddr,
+    /// Its port; the virtual server's with direct routing and tunnels.
+    pub port: u16,
+    /// Its share; 0 takes no new connections.
+    pub weight: u32,
+    /// No new connections above so many (0: no limit).
+    pub upper_threshold: u32,
+    /// Again below so many (0: three quarters of the upper one).
+    pub lower_threshold: u32,
+}
+
+/// The kernel's connection synchronisation (`ipvsadm --start-daemon`), one role at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize),
+    serde(rename_all = "camelCase")
+)]
+pub struct ConnectionSync {
+    /// The interface for its multicast; `None`: the first instance's.
+    pub interface: Option<String>,
+    /// 0-255; the daemons of one group share it.
+    pub sync_id: u8,
+    /// The instance whose holder sends.
+    pub instance: usize,
+}
+
+/// IPVS's timeouts in whole seconds (`ipvsadm --set`); 0 leaves the kernel's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize),
+    serde(rename_all = "camelCase")
+)]
+pub struct IpvsTimeouts {
+    /// Established TCP.
+    pub tcp: u32,
+    /// TCP after FIN.
+    pub tcp_fin: u32,
+    /// UDP.
+    pub udp: u32,
+}

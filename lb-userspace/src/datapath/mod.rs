@@ -1,0 +1,2 @@
+//! What carries connections.
+pub mod ipvs;

@@ -1,0 +1,16 @@
+//! Everything of cplb that has a file descriptor. The pure half is `lb-common`.
+//!
+//! ```text
+//! cli -> config -> daemon -+-> vrrp (own thread): sockets, timers --- RoleView --+
+//!                          +-> health: probes -------------------- HealthView ---+--> reconcile (the one writer)
+//!                          +-> guardian (own process): takes over when we die    |      |
+//!                          +-> admin: status                                     |      v
+//!                                                                  sys/*, datapath/* <- Vec<Op>
+//! ```
+//! Layer rule: `libc`, `neli`, `rtnetlink` and `netlink-*` are used in [`sys`], [`vrrp`] sockets and
+//! [`datapath`] only; nothing above names their types.
+pub mod clock;
+pub mod config;
+pub mod datapath;
+pub mod sys;
+pub mod vrrp;

@@ -1,0 +1,2 @@
+//! `cplb`: see `lb_userspace`.
+fn main() {}
