@@ -1,1 +1,3 @@
 //! The kernel, one facility a file.
+pub mod rtnl;
+pub mod sysctl;
