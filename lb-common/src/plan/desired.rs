@@ -131,8 +131,8 @@ fn serve(want: &mut Desired, vs: &VirtualServer, spec: &Spec, cx: &Context<'_>) 
 
 fn forwarding_switch(address: IpAddr) -> Sysctl {
     match Family::of(address) {
-        Family::Ipv4 => Sysctl("ipv4/ip_forward".into()),
-        Family::Ipv6 => Sysctl("ipv6/conf/all/forwarding".into()),
+        Family::Ipv4 => Sysctl("net/ipv4/ip_forward".into()),
+        Family::Ipv6 => Sysctl("net/ipv6/conf/all/forwarding".into()),
     }
 }
 

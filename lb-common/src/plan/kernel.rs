@@ -134,7 +134,7 @@ pub struct Address {
     pub address: IpPrefix,
 }
 
-/// A kernel parameter below `/proc/sys/net`, as path components: an interface's name may hold dots and never a slash.
+/// A kernel parameter by its path below `/proc/sys`, with slashes: an interface's name may hold dots and never a slash.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(Serialize, Deserialize), serde(transparent))]
 pub struct Sysctl(pub String);
@@ -142,18 +142,18 @@ pub struct Sysctl(pub String);
 impl Sysctl {
     /// `net/ipv4/conf/<interface>/<name>`.
     pub fn ipv4_conf(interface: &str, name: &str) -> Self {
-        Self(alloc::format!("ipv4/conf/{interface}/{name}"))
+        Self(alloc::format!("net/ipv4/conf/{interface}/{name}"))
     }
 
     /// `net/ipv4/vs/<name>`; IPVS keeps both families' there.
     pub fn ipvs(name: &str) -> Self {
-        Self(alloc::format!("ipv4/vs/{name}"))
+        Self(alloc::format!("net/ipv4/vs/{name}"))
     }
 }
 
 impl core::fmt::Display for Sysctl {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "net/{}", self.0)
+        f.write_str(&self.0)
     }
 }
 

@@ -2,6 +2,7 @@
 //! it was. Written before the change, so that whoever comes after a crash can undo it.
 use lb_common::model::ServiceKey;
 use lb_common::plan::Sysctl;
+use lb_common::spec::IpvsTimeouts;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -18,6 +19,10 @@ struct Entries {
     services: BTreeSet<ServiceKey>,
     /// Address labels of ours.
     labels: BTreeMap<Ipv6Addr, u32>,
+    /// Whether a synchronisation daemon is ours.
+    syncs: bool,
+    /// What IPVS's timeouts were before us.
+    timeouts: Option<IpvsTimeouts>,
 }
 
 /// The journal, in memory and on disk.
@@ -89,6 +94,31 @@ impl Journal {
     /// A label is about to be set.
     pub fn labelling(&mut self, address: Ipv6Addr, label: u32) {
         self.now.labels.insert(address, label);
+    }
+
+    /// Whether a synchronisation daemon is ours.
+    pub fn syncs(&self) -> bool {
+        self.now.syncs
+    }
+
+    /// A synchronisation daemon is about to be started, or was stopped.
+    pub fn synchronising(&mut self, yes: bool) {
+        self.now.syncs = yes;
+    }
+
+    /// What IPVS's timeouts were before us.
+    pub fn timeouts(&self) -> Option<IpvsTimeouts> {
+        self.now.timeouts
+    }
+
+    /// IPVS's timeouts are about to be changed from `was`.
+    pub fn changing_timeouts(&mut self, was: IpvsTimeouts) {
+        self.now.timeouts.get_or_insert(was);
+    }
+
+    /// IPVS's timeouts were put back.
+    pub fn forget_timeouts(&mut self) {
+        self.now.timeouts = None;
     }
 
     /// A label was taken away.

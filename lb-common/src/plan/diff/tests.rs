@@ -343,7 +343,7 @@ fn nat_needs_no_local_address_and_no_guard() {
     let spec = spec(Forwarding::Nat);
     let want = want(&spec, [true, false], &[]);
     assert!(!want.local_link && want.guard.is_none());
-    assert!(want.sysctls.contains_key(&Sysctl("ipv4/ip_forward".into())));
+    assert!(want.sysctls.contains_key(&Sysctl("net/ipv4/ip_forward".into())));
     assert_eq!(want.services.len(), 1);
 }
 
