@@ -79,7 +79,7 @@ impl Kernel {
         let marked = links.iter().find(|l| l.alias.as_deref() == Some(super::apply::ALIAS)).map(|l| l.index);
         let ours = list
             .iter()
-            .filter(|a| a.is_ours() || self.put.contains(&a.key) || (marked == Some(a.key.interface) && a.scope == Scope::Universe));
+            .filter(|a| a.is_ours() || self.put.contains(&a.key) || (marked == Some(a.key.interface) && a.scope == Scope::Global));
         Ok(ours
             .map(|a| {
                 let address = Address { place: place(a), address: a.key.address };
