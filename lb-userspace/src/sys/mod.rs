@@ -1,1 +1,5 @@
 //! The kernel, one facility a file.
+pub mod linkmon;
+pub mod packet;
+pub mod rawsock;
+pub mod realtime;
