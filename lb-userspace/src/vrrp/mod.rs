@@ -20,12 +20,12 @@
 mod announce;
 mod conflict;
 mod engine;
-mod group;
 mod limiter;
 mod member;
 mod pool;
 mod publish;
 mod resolve;
+mod say;
 mod view;
 
 pub use view::{Counters, HeardFrom, InstanceView, InterfaceRef, Rejected, RoleView, TransitionRecord};
