@@ -1,1 +1,30 @@
+//! What the suites are built from: nodes in network namespaces, servers and clients in them, and what watches them.
+//!
+//! | module | has |
+//! | --- | --- |
+//! | [`netns`] | a namespace of network, mounts and `/run`, to run closures and programs in |
+//! | [`topology`] | [`Lab`](topology::Lab): nodes on one switch, cables that can be cut |
+//! | [`daemon`] | a started program with all its descendants, its log and every way to end it |
+//! | [`cplb`], [`keepalived`] | the two daemons, started in a node |
+//! | [`apiserver`], [`client`] | TLS servers that say who they are and whom they saw, and their client |
+//! | [`prober`] | an echo every 2 ms, and the gaps in the answers |
+//! | [`capture`] | frames with timestamps, and how often each crossed the switch |
+//! | [`inject`] | frames as somebody else on the wire would send them |
+//! | [`wait`] | waiting for a condition with a limit, and [`skip!`] |
+//!
+//! Nothing here leaves the namespaces that it made, and everything is taken down when it is dropped, also after a
+//! panic. What a killed run left behind is swept at the next start.
+#![warn(missing_docs)]
 
+pub mod apiserver;
+pub mod capture;
+pub mod client;
+pub mod cplb;
+pub mod daemon;
+pub mod guest;
+pub mod inject;
+pub mod keepalived;
+pub mod netns;
+pub mod prober;
+pub mod topology;
+pub mod wait;
