@@ -3,7 +3,7 @@ use super::{
     Address, Bound, DaemonRole, Destination, GuardSpec, LEASE, Lifetime, Place, Service, SyncDaemon, Sysctl,
 };
 use crate::health::HealthView;
-use crate::model::{Family, IpPrefix, MacAddr, Scheduler, ServiceKey};
+use crate::model::{Family, Forwarding, IpPrefix, MacAddr, Scheduler, ServiceKey};
 use crate::spec::{DatapathKind, IpvsTimeouts, Spec, VirtualServer};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -147,8 +147,9 @@ fn holds(cx: &Context<'_>, address: IpAddr) -> bool {
 fn direct(want: &mut Desired, vs: &VirtualServer, cx: &Context<'_>) {
     if vs.forwarding.needs_vip_on_real_server() {
         let guard = want.guard.get_or_insert_default();
-        guard.services.insert(vs.key);
+        guard.vips.insert(vs.key.address);
         guard.peers.clone_from(cx.peers);
+        guard.tunnels |= matches!(vs.forwarding, Forwarding::Tunnel { .. });
     }
     want.sysctls
         .insert(Sysctl::ipvs("expire_nodest_conn"), Bound::Exactly(1));

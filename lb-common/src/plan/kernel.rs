@@ -195,14 +195,12 @@ impl Bound {
 
 /// What the director guard has to know (see ARCHITECTURE.md): which packets this node may schedule.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(Serialize, Deserialize),
-    serde(rename_all = "camelCase")
-)]
+#[cfg_attr(feature = "serde", derive(Serialize, Deserialize), serde(rename_all = "camelCase"))]
 pub struct GuardSpec {
-    /// The virtual servers that it watches.
-    pub services: alloc::collections::BTreeSet<ServiceKey>,
+    /// The virtual IPs that it watches.
+    pub vips: alloc::collections::BTreeSet<IpAddr>,
     /// The other directors: what comes from them is balanced already.
     pub peers: alloc::collections::BTreeSet<crate::model::MacAddr>,
+    /// Whether what comes out of a tunnel is balanced already: some virtual server uses TUN.
+    pub tunnels: bool,
 }

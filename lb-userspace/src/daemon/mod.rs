@@ -186,8 +186,8 @@ impl Daemon {
                 loaded.warn();
                 let spec = Arc::new(loaded.spec);
                 self.driver.commander().send(Command::Reload {
-                    instances: spec.active_instances(),
-                    sync_groups: spec.sync_groups.clone(),
+                    instances: spec.active_instances().to_vec(),
+                    sync_groups: spec.active_sync_groups().to_vec(),
                 });
                 self.spec.send_replace(spec);
                 tracing::info!(why, "the file was read again and is in force");

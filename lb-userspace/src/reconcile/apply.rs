@@ -3,9 +3,10 @@
 use super::kernel::{Kernel, Local, Turn};
 use crate::datapath::ipvs::{SyncOptions, Timeouts};
 use crate::sys::rtnl::RtnlError;
+use crate::sys::guard::{self, GuardError};
 use crate::sys::{modules, sysctl};
 use anyhow::{Context, anyhow};
-use lb_common::plan::{Address, AddressKey, LOCAL_LINK, Lifetime, Op, Place, Sysctl};
+use lb_common::plan::{Address, AddressKey, GuardSpec, LOCAL_LINK, Lifetime, Op, Place, Sysctl};
 use lb_common::spec::IpvsTimeouts;
 use std::time::Duration;
 
@@ -97,7 +98,7 @@ impl Kernel {
                 self.journal.unlabelled(*address);
                 Ok(())
             }
-            Op::SetGuard(spec) => Ok(self.guard.as_mut().context("no guard here")?.apply(spec).await?),
+            Op::SetGuard(spec) => self.set_guard(spec).await,
             Op::DeleteGuard => Ok(self.guard.as_mut().context("no guard here")?.remove().await?),
             Op::AddService(_)
             | Op::SetService(_)
@@ -110,6 +111,21 @@ impl Kernel {
             | Op::StopSync(_) => self.balance(op),
             Op::PutAddress(..) => self.put_addresses(std::slice::from_ref(op)).await.remove(0),
             Op::DeleteAddress(_) => self.delete_addresses(std::slice::from_ref(op)).await.remove(0),
+        }
+    }
+
+    async fn set_guard(&mut self, spec: &GuardSpec) -> anyhow::Result<()> {
+        let guard = self.guard.as_mut().context("no guard here")?;
+        let spec = guard::GuardSpec { vips: spec.vips.clone(), peers: spec.peers.clone(), tunnels: spec.tunnels };
+        match guard.apply(&spec).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                if matches!(error, GuardError::Unsupported { .. }) {
+                    self.guard = None;
+                    self.guard_missing = Some(error.to_string());
+                }
+                Err(error.into())
+            }
         }
     }
 

@@ -33,10 +33,14 @@ pub struct Kernel {
     pub(super) put: BTreeSet<AddressKey>,
     peers: BTreeSet<MacAddr>,
     known_macs: BTreeMap<IpAddr, MacAddr>,
+    /// What the guard was last told that this node directs.
+    directing: Vec<IpAddr>,
+    /// Packets that the guard kept from circling, as last read.
+    pub(super) guarded: u64,
     looked: Option<Instant>,
     asked: Option<Instant>,
     ipvs_missing: Option<String>,
-    guard_missing: Option<String>,
+    pub(super) guard_missing: Option<String>,
     changes: u64,
     renewals: u64,
     said: BTreeSet<String>,
@@ -78,6 +82,8 @@ impl Kernel {
             put: BTreeSet::new(),
             peers: BTreeSet::new(),
             known_macs: BTreeMap::new(),
+            directing: Vec::new(),
+            guarded: 0,
             looked: None,
             asked: None,
             ipvs_missing: None,
@@ -206,13 +212,14 @@ impl Kernel {
         let held = |vip: &IpAddr| {
             roles.iter().any(|r| r.holds && r.virtual_ips.iter().any(|v| v.addr() == *vip))
         };
-        let directing: BTreeSet<IpAddr> = spec.services.iter().map(|k| k.address).filter(held).collect();
-        if directing.is_empty() {
+        let directing: Vec<IpAddr> = spec.vips.iter().copied().filter(held).collect();
+        if directing.is_empty() && self.directing.is_empty() {
             return;
         }
-        let list: Vec<IpAddr> = directing.into_iter().collect();
-        match guard.renew(&list, GUARD_LEASE).await {
-            Ok(()) | Err(GuardError::Absent) => {}
+        match guard.renew(&directing, GUARD_LEASE).await {
+            Ok(()) => self.directing = directing,
+            // Not there yet, or flushed: the plan makes it, and then this is called again.
+            Err(GuardError::Gone) => {}
             Err(error) => turn.problems.push(error.to_string()),
         }
     }
@@ -333,9 +340,9 @@ impl Kernel {
                 Local::Loopback(_) => Some("lo".into()),
             },
             services: turn.services,
-            guard: self.guard.as_ref().filter(|_| balances).map(|g| GuardView {
+            guard: self.guard.as_ref().filter(|_| balances).map(|_| GuardView {
                 peers: self.known_macs.iter().map(|(ip, mac)| format!("{ip} {mac}")).collect(),
-                guarded_packets: g.guarded_packets(),
+                guarded_packets: self.guarded,
             }),
             problems: turn.problems,
             changes: self.changes,

@@ -185,7 +185,7 @@ impl Loop {
             *old = Arc::new(new);
             true
         });
-        self.beat.beat();
+        self.beat.beat(crate::clock::now());
         clean
     }
 }

@@ -4,7 +4,7 @@ use crate::sys::rtnl::{Address as KernelAddress, Remaining, Scope};
 use crate::sys::sysctl;
 use anyhow::Context;
 use lb_common::model::ServiceKey;
-use lb_common::plan::{Address, Desired, LOCAL_LINK, LocalLink, Observed, ObservedAddress, Place, Sysctl};
+use lb_common::plan::{Address, Desired, GuardSpec, LOCAL_LINK, LocalLink, Observed, ObservedAddress, Place, Sysctl};
 use lb_common::spec::{IpvsTimeouts, Spec};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,10 +20,7 @@ impl Kernel {
             services,
             changed_sysctls: self.journal.sysctls().keys().cloned().collect(),
             labels: self.journal.labels().clone(),
-            guard: match self.guard.as_mut() {
-                Some(guard) => guard.read_back().await.context("reading the guard")?,
-                None => None,
-            },
+            guard: self.guard().await?,
             ..Observed::default()
         };
         for name in want.sysctls.keys() {
@@ -41,6 +38,15 @@ impl Kernel {
             }
         }
         Ok(have)
+    }
+
+    /// The guard, if it is whole: a damaged one counts as absent, and is made anew.
+    async fn guard(&mut self) -> anyhow::Result<Option<GuardSpec>> {
+        let Some(guard) = self.guard.as_mut() else { return Ok(None) };
+        let Some(state) = guard.read_back().await.context("reading the guard")? else { return Ok(None) };
+        self.guarded = state.counters.restored.packets;
+        let spec = GuardSpec { vips: state.spec.vips, peers: state.spec.peers, tunnels: state.spec.tunnels };
+        Ok(Some(spec).filter(|_| state.intact))
     }
 
     /// The link for direct routing. `lo` only once the kernel has said that it has no dummy device.

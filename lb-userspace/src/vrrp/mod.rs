@@ -26,8 +26,10 @@ mod pool;
 mod publish;
 mod resolve;
 mod say;
+mod setup;
 mod view;
 
+pub use setup::{Found, resolve_interfaces};
 pub use view::{Counters, HeardFrom, InstanceView, InterfaceRef, Rejected, RoleView, TransitionRecord};
 
 use crate::sys::linkmon::MonitorError;
@@ -131,7 +133,13 @@ impl Heartbeat {
         now.saturating_since(self.last()) <= limit
     }
 
-    fn beat(&self, now: time::Instant) {
+    /// How long ago the last turn ended.
+    pub fn age(&self) -> Duration {
+        crate::clock::now().saturating_since(self.last())
+    }
+
+    /// A turn has ended.
+    pub fn beat(&self, now: time::Instant) {
         self.0.store(now.as_nanos(), Ordering::Release);
     }
 }
@@ -176,6 +184,11 @@ impl Driver {
     /// The thread's sign of life.
     pub fn heartbeat(&self) -> Arc<Heartbeat> {
         Arc::clone(&self.heartbeat)
+    }
+
+    /// Whether the thread has ended, well or not.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
     }
 
     /// Waits for the thread to end.

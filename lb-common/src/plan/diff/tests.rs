@@ -233,7 +233,7 @@ fn a_backup_serves_direct_routing_and_balances_nothing() {
         Some(&1)
     );
     assert_eq!(
-        kernel.guard.as_ref().map(|g| g.services.len()),
+        kernel.guard.as_ref().map(|g| g.vips.len()),
         Some(2),
         "a backup is guarded too"
     );
