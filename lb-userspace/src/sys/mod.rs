@@ -1,3 +1,4 @@
 //! The kernel, one facility a file.
+pub mod guard;
 pub mod rtnl;
 pub mod sysctl;
