@@ -28,8 +28,6 @@ pub(crate) const REPLACE: u16 = 0x100;
 pub(crate) const EXCL: u16 = 0x200;
 /// `NLM_F_CREATE`, on a NEW request.
 pub(crate) const CREATE: u16 = 0x400;
-/// `NLM_F_APPEND`, on a NEW request.
-pub(crate) const APPEND: u16 = 0x800;
 const DUMP_INTERRUPTED: u16 = 0x10;
 const CAPPED: u16 = 0x100;
 const HAS_ATTRIBUTES: u16 = 0x200;
