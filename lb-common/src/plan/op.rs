@@ -58,8 +58,8 @@ impl fmt::Display for Op {
             Self::SetGuard(g) => {
                 write!(
                     f,
-                    "~ guard {} virtual servers, {} other directors",
-                    g.services.len(),
+                    "~ guard {} virtual IPs, {} other directors",
+                    g.vips.len(),
                     g.peers.len()
                 )
             }

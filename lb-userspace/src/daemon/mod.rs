@@ -143,7 +143,7 @@ impl Daemon {
                         tracing::info!(signal, "leaving: priority 0, then answering until the successor is heard");
                         break;
                     }
-                    Event::Reload => self.reload("SIGHUP"),
+                    Event::Reload => self.reload("SIGHUP").await,
                 },
                 changed = roles.changed() => {
                     if changed.is_err() {
@@ -151,16 +151,16 @@ impl Daemon {
                     }
                     self.tell_guardian();
                 }
-                _ = tick.tick() => self.tick(),
+                _ = tick.tick() => self.tick().await,
             }
         }
         self.leave().await
     }
 
     /// Twice a second: what no event tells.
-    fn tick(&mut self) {
+    async fn tick(&mut self) {
         if self.file.changed() {
-            self.reload("the file changed");
+            self.reload("the file changed").await;
         }
         if self.guardian.as_mut().is_none_or(|g| !g.is_alive()) {
             self.replace_guardian("it has ended");
@@ -179,10 +179,14 @@ impl Daemon {
         }
     }
 
-    fn reload(&mut self, why: &str) {
+    async fn reload(&mut self, why: &str) {
         notify::reloading();
-        let error = match config::load(&self.options.config, &self.options.overrides) {
-            Ok(loaded) => {
+        // Elsewhere: a name in the file is looked up, and a name server may take its time.
+        let (path, overrides) = (self.options.config.clone(), self.options.overrides.clone());
+        let read = tokio::task::spawn_blocking(move || config::load(&path, &overrides)).await;
+        let error = match read {
+            Err(gone) => Some(format!("reading the file did not end: {gone}")),
+            Ok(Ok(loaded)) => {
                 loaded.warn();
                 let spec = Arc::new(loaded.spec);
                 self.driver.commander().send(Command::Reload {
@@ -193,7 +197,7 @@ impl Daemon {
                 tracing::info!(why, "the file was read again and is in force");
                 None
             }
-            Err(error) => {
+            Ok(Err(error)) => {
                 let text = error.to_string();
                 tracing::error!(why, problems = text, "the file was REFUSED; the one before it stays in force");
                 Some(text)

@@ -6,7 +6,6 @@ use crate::datapath::ipvs::{self, Ipvs, IpvsError};
 use crate::sys::guard::{Guard, GuardError};
 use crate::sys::modules;
 use crate::sys::rtnl::{Change, Rtnl, Watch};
-use anyhow::Context;
 use lb_common::health::HealthView;
 use lb_common::model::MacAddr;
 use lb_common::plan::{self, AddressKey, Desired, Op, Place, Role, desired, diff};
@@ -378,6 +377,6 @@ fn service_view(o: ipvs::Observed) -> ServiceView {
 
 /// IPVS's timeouts as the specification has them.
 pub(super) fn timeouts_of(t: &ipvs::Timeouts) -> IpvsTimeouts {
-    let seconds = |d: std::time::Duration| u32::try_from(d.as_secs()).unwrap_or(u32::MAX);
+    let seconds = |d: Duration| u32::try_from(d.as_secs()).unwrap_or(u32::MAX);
     IpvsTimeouts { tcp: seconds(t.tcp), tcp_fin: seconds(t.tcp_fin), udp: seconds(t.udp) }
 }
