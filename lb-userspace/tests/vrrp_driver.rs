@@ -80,6 +80,8 @@ impl Lab {
             println!("skipped: needs root to make network namespaces");
             return None;
         }
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let hub = Node::new();
         hub.ip("link add br0 type bridge forward_delay 0");
         hub.ip("link set br0 up");
