@@ -232,7 +232,6 @@ fn configure_v4(s: &Socket, index: NonZeroU32) -> io::Result<()> {
 
 fn configure_v6(s: &Socket, index: NonZeroU32) -> io::Result<()> {
     s.bind_device_by_index_v6(Some(index))?;
-    s.set_only_v6(true)?;
     s.set_unicast_hops_v6(u32::from(HOP_LIMIT))?;
     s.set_multicast_hops_v6(u32::from(HOP_LIMIT))?;
     s.set_multicast_if_v6(index.get())?;

@@ -43,13 +43,6 @@ pub(super) enum Phase {
     Faulty(FaultReason),
 }
 
-/// The socket could not be opened or used: tried again later.
-#[derive(Clone, Copy, Debug)]
-struct SocketFault {
-    again: Instant,
-    wait: Duration,
-}
-
 /// One instance.
 #[derive(Debug)]
 pub(super) struct Member {
@@ -78,7 +71,8 @@ pub(super) struct Member {
     advert: Advertisement,
     transitions: VecDeque<TransitionRecord>,
     rejected: Option<(Instant, Rejected)>,
-    socket_fault: Option<SocketFault>,
+    /// The socket could not be opened or used: when it is tried again.
+    socket_fault: Option<Instant>,
     retry: Duration,
     failures: u32,
 }
@@ -285,13 +279,13 @@ impl Member {
         let wait = self.retry;
         self.retry = (wait * 2).min(RETRY_MOST);
         self.failures = 0;
-        self.socket_fault = Some(SocketFault { again: now + wait, wait });
+        self.socket_fault = Some(now + wait);
         wait
     }
 
     /// Lifts a socket's fault when its time is over. True when it did.
     pub(super) fn retry_socket(&mut self, now: Instant) -> bool {
-        let due = self.socket_fault.is_some_and(|f| now >= f.again);
+        let due = self.socket_fault.is_some_and(|at| now >= at);
         if due {
             self.socket_fault = None;
         }
@@ -300,7 +294,7 @@ impl Member {
 
     /// When [`Self::retry_socket`] has something to do.
     pub(super) fn retry_at(&self) -> Option<Instant> {
-        self.socket_fault.map(|f| f.again)
+        self.socket_fault
     }
 
     /// When there is something to do that no machine knows of.

@@ -7,8 +7,9 @@
 use super::InterfaceRef;
 use crate::sys::linkmon::{Address, Link, LinkTable};
 use lb_common::model::{Family, MacAddr};
-use lb_common::spec::{Instance, InterfaceSelector, TrackInterface, Transport};
+use lb_common::spec::{Instance, InterfaceSelector, Transport};
 use lb_common::vrrp::FaultReason;
+use lb_common::vrrp::track::{InterfaceState, Verdict};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -35,30 +36,27 @@ pub(super) struct Resolution {
 /// `previous` is the interface's index of last time: an automatic choice stays as long as nothing better is there, so
 /// that a card whose address is away for a moment does not move the instance to the default route's card.
 pub(super) fn resolve(table: &LinkTable, i: &Instance, vips: &Vips, previous: Option<u32>) -> Resolution {
-    let (tracked_down, weight) = track(table, &i.track);
-    let mut r = Resolution {
-        weight,
-        ..Resolution::default()
-    };
-    let Some(link) = select(table, i, vips, previous) else {
-        r.fault = Some(FaultReason::NoInterface);
-        return r;
-    };
-    r.interface = Some(reference(link));
-    r.mac = link.mac;
-    let found = source(table, i, vips, link);
-    r.source = found.map(|(addr, _)| addr);
+    let mut r = Resolution::default();
+    let link = select(table, i, vips, previous);
+    let found = link.and_then(|l| source(table, i, vips, l));
     let via = found.and_then(|(_, index)| table.link(index));
+    r.interface = link.map(reference);
+    r.mac = link.and_then(|l| l.mac);
+    r.source = found.map(|(addr, _)| addr);
     r.via = via.map(reference);
-    r.fault = if !link.usable || via.is_some_and(|l| !l.usable) {
-        Some(FaultReason::InterfaceDown)
-    } else if tracked_down {
-        Some(FaultReason::Tracked)
-    } else if r.source.is_none() {
-        Some(FaultReason::NoAddress)
-    } else {
-        None
+    let own = match link {
+        None => InterfaceState::Missing,
+        Some(l) if !l.usable || via.is_some_and(|v| !v.usable) => InterfaceState::Down,
+        Some(_) if r.source.is_none() => InterfaceState::NoAddress,
+        Some(_) => InterfaceState::Up,
     };
+    let verdict = Verdict::of(own, &i.track, |name| match table.by_name(name) {
+        None => InterfaceState::Missing,
+        Some(l) if !l.usable => InterfaceState::Down,
+        Some(_) => InterfaceState::Up,
+    });
+    r.fault = verdict.fault;
+    r.weight = verdict.weight;
     r
 }
 
@@ -134,9 +132,9 @@ fn source(table: &LinkTable, i: &Instance, vips: &Vips, link: &Link) -> Option<(
         Transport::Unicast {
             source: Some(wanted), ..
         } => {
-            let mut having = table.addresses().filter(|a| a.prefix.addr() == *wanted && !a.tentative);
-            let on_link = having.clone().find(|a| a.interface == link.index);
-            return on_link.or_else(|| having.next()).map(|a| (*wanted, a.interface));
+            let having = table.addresses().filter(|a| a.prefix.addr() == *wanted && !a.tentative);
+            let nearest = having.min_by_key(|a| a.interface != link.index)?;
+            return Some((*wanted, nearest.interface));
         }
         // RFC 9568 §5.1.2.1: the link-local address.
         Transport::Multicast => true,
@@ -165,19 +163,4 @@ fn source(table: &LinkTable, i: &Instance, vips: &Vips, link: &Link) -> Option<(
     };
     let best = table.addresses().filter(eligible).min_by_key(rank)?;
     Some((best.prefix.addr(), best.interface))
-}
-
-/// Whether something tracked without a weight is down, and the sum of the weights: a negative one counts while its
-/// interface is down, a positive one while it is up.
-fn track(table: &LinkTable, items: &[TrackInterface]) -> (bool, i32) {
-    let (mut fault, mut sum) = (false, 0);
-    for t in items {
-        let up = table.by_name(&t.interface).is_some_and(|l| l.usable);
-        match t.weight {
-            0 => fault |= !up,
-            w if (w < 0) != up => sum += i32::from(w),
-            _ => {}
-        }
-    }
-    (fault, sum)
 }

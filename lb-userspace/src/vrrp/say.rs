@@ -103,7 +103,7 @@ pub(super) fn conflict(spec: &Instance, claim: Claim, suppressed: u64) {
 }
 
 /// A socket cannot be opened or used.
-pub(super) fn socket(spec: &Instance, error: &dyn Error, again: Duration) {
+pub(super) fn socket(spec: &Instance, error: &(dyn Error + 'static), again: Duration) {
     tracing::warn!(
         instance = %spec.name,
         vrid = %spec.vrid,
@@ -114,7 +114,7 @@ pub(super) fn socket(spec: &Instance, error: &dyn Error, again: Duration) {
 }
 
 /// An advert was not sent.
-pub(super) fn send_failed(spec: &Instance, error: &dyn Error, suppressed: u64) {
+pub(super) fn send_failed(spec: &Instance, error: &(dyn Error + 'static), suppressed: u64) {
     tracing::warn!(instance = %spec.name, vrid = %spec.vrid, error, suppressed, "an advert could not be sent: {error}");
 }
 
