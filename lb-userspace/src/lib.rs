@@ -17,6 +17,7 @@ pub mod daemon;
 pub mod datapath;
 pub mod guardian;
 pub mod health;
+pub mod logging;
 pub mod reconcile;
 pub mod rundir;
 pub mod sys;

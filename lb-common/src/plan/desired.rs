@@ -86,9 +86,13 @@ fn is_ipvs(vs: &VirtualServer) -> bool {
 
 /// The holder's addresses, on a lease.
 fn hold(want: &mut Desired, role: &Role) {
-    let Some((index, _)) = role.interface.as_ref().filter(|_| role.holds) else {
+    let Some((index, interface)) = role.interface.as_ref().filter(|_| role.holds) else {
         return;
     };
+    if role.virtual_ips.iter().any(|v| v.family() == Family::Ipv4) {
+        // Else the kernel takes a subnet's other addresses away with its first one (`inet_del_ifa`).
+        want.sysctls.insert(Sysctl::ipv4_conf(interface, "promote_secondaries"), Bound::AtLeast(1));
+    }
     for vip in &role.virtual_ips {
         want.addresses.insert(
             Address {

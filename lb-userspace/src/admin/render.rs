@@ -144,7 +144,7 @@ fn problems(out: &mut String, s: &Status) -> std::fmt::Result {
 }
 
 /// A reason as a sentence.
-pub fn reason(r: &Reason) -> String {
+pub(super) fn reason(r: &Reason) -> String {
     use lb_common::vrrp::FaultReason as F;
     match r {
         Reason::Startup => "the interface is usable".into(),

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 /// Where the crashed daemon ran.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     #[command(flatten)]
     run_dir: RunDirArg,
 }
 
 /// Takes down everything that carries our mark or stands in the journal. Refuses while a daemon runs.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let run_dir = RunDir::open(&args.run_dir.run_dir, Duration::ZERO)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

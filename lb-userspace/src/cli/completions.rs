@@ -5,13 +5,13 @@ use std::process::ExitCode;
 
 /// Which shell.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// For which shell.
     shell: Shell,
 }
 
 /// Prints the script.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     clap_complete::generate(args.shell, &mut super::Cli::command(), "cplb", &mut std::io::stdout());
     Ok(ExitCode::SUCCESS)
 }

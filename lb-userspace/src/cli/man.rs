@@ -3,7 +3,7 @@ use clap::CommandFactory;
 use std::process::ExitCode;
 
 /// Prints the manual page: the program's, then each verb's.
-pub fn run() -> anyhow::Result<ExitCode> {
+pub(super) fn run() -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout();
     let mut command = super::Cli::command();
     command.build();

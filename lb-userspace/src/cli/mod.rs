@@ -3,13 +3,13 @@ pub mod check;
 mod cleanup;
 mod completions;
 mod guardian;
-mod logging;
 mod man;
 mod plan;
 mod run;
 pub mod schema;
 mod status;
 
+use crate::logging;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -91,6 +91,7 @@ pub fn main() -> ExitCode {
         Verb::Man => man::run(),
         Verb::Guardian(args) => guardian::run(&args),
     };
+    logging::flush();
     match result {
         Ok(code) => code,
         Err(error) => {

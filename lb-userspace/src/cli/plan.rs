@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 /// Of what.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     #[command(flatten)]
     config: ConfigArg,
     #[command(flatten)]
@@ -16,8 +16,8 @@ pub struct Args {
 }
 
 /// Reads, plans, prints; writes nothing.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let overrides = config::Overrides { backends: args.config.backends.clone(), ..config::Overrides::default() };
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let overrides = config::Overrides { backends: args.config.backends.clone() };
     let loaded = match config::load(&args.config.config, &overrides) {
         Ok(loaded) => loaded,
         Err(error) => {

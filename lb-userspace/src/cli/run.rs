@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 /// What to run.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     #[command(flatten)]
     config: ConfigArg,
     #[command(flatten)]
@@ -14,8 +14,8 @@ pub struct Args {
 }
 
 /// Runs until told to stop. SIGHUP, or a change of the file, reads it again; SIGTERM leaves well.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let overrides = config::Overrides { backends: args.config.backends.clone(), ..config::Overrides::default() };
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let overrides = config::Overrides { backends: args.config.backends.clone() };
     let loaded = match config::load(&args.config.config, &overrides) {
         Ok(loaded) => loaded,
         Err(error) => {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// How to show it.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     #[command(flatten)]
     run_dir: RunDirArg,
     /// As JSON.
@@ -21,7 +21,7 @@ pub struct Args {
 }
 
 /// Shows the daemon's status once, or for as long as it is watched.
-pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting a runtime")?;
     runtime.block_on(async {
         loop {

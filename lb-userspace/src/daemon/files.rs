@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 /// One file.
-pub struct Watcher {
+pub(super) struct Watcher {
     path: PathBuf,
     seen: Option<u64>,
     next: Option<u64>,
@@ -14,13 +14,13 @@ pub struct Watcher {
 
 impl Watcher {
     /// As it is now.
-    pub fn new(path: &Path) -> Self {
+    pub(super) fn new(path: &Path) -> Self {
         Self { path: path.to_owned(), seen: fingerprint(path), next: None }
     }
 
     /// Whether its content is another than at the last [`Self::note`], twice in a row: half a write is no change. A
     /// file that is gone is no change either: what is in force stays.
-    pub fn changed(&mut self) -> bool {
+    pub(super) fn changed(&mut self) -> bool {
         let Some(now) = fingerprint(&self.path) else { return false };
         let settled = self.next == Some(now);
         self.next = Some(now);
@@ -28,7 +28,7 @@ impl Watcher {
     }
 
     /// What is there now has been read.
-    pub fn note(&mut self) {
+    pub(super) fn note(&mut self) {
         self.seen = fingerprint(&self.path);
         self.next = self.seen;
     }

@@ -167,12 +167,12 @@ impl Daemon {
         }
         if self.driver.is_finished() {
             tracing::error!("the election's thread has ended: ending, so that the guardian leaves in our place");
-            std::process::abort();
+            panic::abort();
         }
         let age = self.reconciler.heartbeat().age();
         if age > HUNG {
             tracing::error!(?age, "the reconciler hangs: ending, so that the guardian leaves in our place");
-            std::process::abort();
+            panic::abort();
         }
         if self.driver.heartbeat().age() < Duration::from_secs(2) {
             notify::alive();

@@ -8,12 +8,12 @@ fn tell(states: &[NotifyState<'_>]) {
 }
 
 /// The daemon is in force.
-pub fn ready() {
+pub(super) fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
 /// The file is being read again.
-pub fn reloading() {
+pub(super) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
         Err(_) => tell(&[NotifyState::Reloading]),
@@ -21,11 +21,11 @@ pub fn reloading() {
 }
 
 /// The daemon leaves.
-pub fn stopping() {
+pub(super) fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
 /// The election and the reconciler have both turned lately.
-pub fn alive() {
+pub(super) fn alive() {
     tell(&[NotifyState::Watchdog]);
 }

@@ -1,11 +1,17 @@
-//! A panic anywhere ends the process, so that the guardian leaves in its place: a daemon with a dead thread would hold
-//! an address that it no longer defends.
+//! Ending at once when something is broken, so that the guardian leaves in the daemon's place.
+use crate::logging;
 
-/// Installs it.
-pub fn abort_on_panic() {
+/// A panic anywhere ends the process: a daemon with a dead thread would hold an address that it no longer defends.
+pub(super) fn abort_on_panic() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         default(info);
-        std::process::abort();
+        abort();
     }));
+}
+
+/// Ends the process without leaving; what was logged is written first.
+pub(super) fn abort() -> ! {
+    logging::flush();
+    std::process::abort()
 }

@@ -3,7 +3,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub(super) enum Event {
     /// Leave well. The signal's name.
     Stop(&'static str),
     /// Read the file again.
@@ -11,7 +11,7 @@ pub enum Event {
 }
 
 /// The signals that mean something to the daemon.
-pub struct Signals {
+pub(super) struct Signals {
     term: Signal,
     int: Signal,
     hup: Signal,
@@ -19,7 +19,7 @@ pub struct Signals {
 
 impl Signals {
     /// From now on they are events and no longer end the process.
-    pub fn listen() -> std::io::Result<Self> {
+    pub(super) fn listen() -> std::io::Result<Self> {
         Ok(Self {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
@@ -28,7 +28,7 @@ impl Signals {
     }
 
     /// The next one.
-    pub async fn next(&mut self) -> Event {
+    pub(super) async fn next(&mut self) -> Event {
         tokio::select! {
             _ = self.term.recv() => Event::Stop("SIGTERM"),
             _ = self.int.recv() => Event::Stop("SIGINT"),
@@ -37,7 +37,7 @@ impl Signals {
     }
 
     /// Another request to stop: somebody is in a hurry.
-    pub async fn again(&mut self) {
+    pub(super) async fn again(&mut self) {
         loop {
             if let Event::Stop(_) = self.next().await {
                 return;

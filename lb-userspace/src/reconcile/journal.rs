@@ -27,7 +27,7 @@ struct Entries {
 
 /// The journal, in memory and on disk.
 #[derive(Debug)]
-pub struct Journal {
+pub(super) struct Journal {
     path: PathBuf,
     now: Entries,
     on_disk: Entries,
@@ -36,7 +36,7 @@ pub struct Journal {
 impl Journal {
     /// Reads what an earlier run left. A journal that cannot be read is set aside and said: what it named is lost, but
     /// addresses and links carry our mark and are found without it.
-    pub fn open(path: &Path) -> Self {
+    pub(super) fn open(path: &Path) -> Self {
         let on_disk = match fs::read(path).map(|bytes| serde_json::from_slice(&bytes)) {
             Ok(Ok(entries)) => entries,
             Ok(Err(error)) => {
@@ -57,78 +57,78 @@ impl Journal {
     }
 
     /// Virtual servers of ours.
-    pub fn services(&self) -> &BTreeSet<ServiceKey> {
+    pub(super) fn services(&self) -> &BTreeSet<ServiceKey> {
         &self.now.services
     }
 
     /// Labels of ours.
-    pub fn labels(&self) -> &BTreeMap<Ipv6Addr, u32> {
+    pub(super) fn labels(&self) -> &BTreeMap<Ipv6Addr, u32> {
         &self.now.labels
     }
 
     /// Parameters that we changed, with what they were.
-    pub fn sysctls(&self) -> &BTreeMap<Sysctl, i32> {
+    pub(super) fn sysctls(&self) -> &BTreeMap<Sysctl, i32> {
         &self.now.sysctls
     }
 
     /// A parameter is about to be changed from `was`. The first word counts: later ones are our own values.
-    pub fn changing(&mut self, sysctl: &Sysctl, was: i32) {
+    pub(super) fn changing(&mut self, sysctl: &Sysctl, was: i32) {
         self.now.sysctls.entry(sysctl.clone()).or_insert(was);
     }
 
     /// A parameter was put back.
-    pub fn restored(&mut self, sysctl: &Sysctl) {
+    pub(super) fn restored(&mut self, sysctl: &Sysctl) {
         self.now.sysctls.remove(sysctl);
     }
 
     /// A virtual server is about to be added.
-    pub fn adding(&mut self, key: ServiceKey) {
+    pub(super) fn adding(&mut self, key: ServiceKey) {
         self.now.services.insert(key);
     }
 
     /// A virtual server was deleted.
-    pub fn deleted(&mut self, key: &ServiceKey) {
+    pub(super) fn deleted(&mut self, key: &ServiceKey) {
         self.now.services.remove(key);
     }
 
     /// A label is about to be set.
-    pub fn labelling(&mut self, address: Ipv6Addr, label: u32) {
+    pub(super) fn labelling(&mut self, address: Ipv6Addr, label: u32) {
         self.now.labels.insert(address, label);
     }
 
     /// Whether a synchronisation daemon is ours.
-    pub fn syncs(&self) -> bool {
+    pub(super) fn syncs(&self) -> bool {
         self.now.syncs
     }
 
     /// A synchronisation daemon is about to be started, or was stopped.
-    pub fn synchronising(&mut self, yes: bool) {
+    pub(super) fn synchronising(&mut self, yes: bool) {
         self.now.syncs = yes;
     }
 
     /// What IPVS's timeouts were before us.
-    pub fn timeouts(&self) -> Option<IpvsTimeouts> {
+    pub(super) fn timeouts(&self) -> Option<IpvsTimeouts> {
         self.now.timeouts
     }
 
     /// IPVS's timeouts are about to be changed from `was`.
-    pub fn changing_timeouts(&mut self, was: IpvsTimeouts) {
+    pub(super) fn changing_timeouts(&mut self, was: IpvsTimeouts) {
         self.now.timeouts.get_or_insert(was);
     }
 
     /// IPVS's timeouts were put back.
-    pub fn forget_timeouts(&mut self) {
+    pub(super) fn forget_timeouts(&mut self) {
         self.now.timeouts = None;
     }
 
     /// A label was taken away.
-    pub fn unlabelled(&mut self, address: Ipv6Addr) {
+    pub(super) fn unlabelled(&mut self, address: Ipv6Addr) {
         self.now.labels.remove(&address);
     }
 
     /// Writes it if it changed: to a new file that then takes the old one's name, so that a crash leaves one or the other. Not synced: what it names dies with the host too.
     /// An empty journal is no file.
-    pub fn save(&mut self) -> io::Result<()> {
+    pub(super) fn save(&mut self) -> io::Result<()> {
         if self.now == self.on_disk {
             return Ok(());
         }

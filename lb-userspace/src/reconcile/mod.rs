@@ -68,6 +68,7 @@ impl Reconciler {
     pub fn spawn(inputs: Inputs) -> std::io::Result<Self> {
         let (view_tx, view) = watch::channel(Arc::new(ReconcileView::default()));
         let heartbeat = Arc::new(Heartbeat::default());
+        heartbeat.beat(crate::clock::now());
         let (tear_down, requests) = mpsc::channel(1);
         let beat = heartbeat.clone();
         let thread = std::thread::Builder::new().name("reconcile".into()).spawn(move || {

@@ -249,6 +249,7 @@ fn a_holder_balances_its_own_virtual_ip_only_and_builds_it_from_the_back() {
     assert_eq!(
         texts(&ops),
         [
+            "~ sysctl net/ipv4/conf/eth0/promote_secondaries = 1",
             "+ virtual server TCP 192.0.2.100:6443 rr persistent 360",
             "+ real server TCP 192.0.2.100:6443 -> 192.0.2.1:6443 DR weight 1",
             "+ real server TCP 192.0.2.100:6443 -> 192.0.2.2:6443 DR weight 1",
@@ -266,6 +267,7 @@ fn a_holder_balances_its_own_virtual_ip_only_and_builds_it_from_the_back() {
             "+ connection sync backup on eth0 syncid 7",
             "- address 192.0.2.100/24 on interface 2",
             "- virtual server TCP 192.0.2.100:6443",
+            "~ sysctl net/ipv4/conf/eth0/promote_secondaries put back",
         ]
     );
 }

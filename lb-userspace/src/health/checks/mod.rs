@@ -16,7 +16,7 @@ pub struct Target {
 }
 
 /// Everything in `spec` that is to be asked. Two virtual servers with one real server ask once, the first one's way.
-pub fn targets(spec: &Spec) -> BTreeMap<SocketAddr, Target> {
+pub(super) fn targets(spec: &Spec) -> BTreeMap<SocketAddr, Target> {
     let mut out = BTreeMap::new();
     if !spec.enabled {
         return out;
@@ -31,7 +31,7 @@ pub fn targets(spec: &Spec) -> BTreeMap<SocketAddr, Target> {
 }
 
 /// Asks once. The error says what went wrong in words.
-pub async fn probe(target: &Target) -> Result<Duration, String> {
+pub(super) async fn probe(target: &Target) -> Result<Duration, String> {
     let started = crate::clock::now();
     let limit = target.check.timeout;
     let outcome = match target.check.kind {

@@ -4,7 +4,7 @@
 //! its queue is full, lines are dropped and counted, not waited for.
 use clap::ValueEnum;
 use std::io::IsTerminal;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
@@ -30,8 +30,14 @@ pub struct Args {
     log_format: Format,
 }
 
-/// Flushes what is queued when the process ends in order.
-static GUARD: OnceLock<WorkerGuard> = OnceLock::new();
+/// Writes what is queued when it is dropped.
+static GUARD: Mutex<Option<WorkerGuard>> = Mutex::new(None);
+
+/// Writes what is queued. To be called before the process ends, whichever way; nothing is logged after it.
+pub fn flush() {
+    let guard = GUARD.lock().unwrap_or_else(PoisonError::into_inner).take();
+    drop(guard);
+}
 
 /// Installs the subscriber. A filter that cannot be read is said, and `info` used.
 pub fn init(args: &Args) {
@@ -41,7 +47,7 @@ pub fn init(args: &Args) {
     };
     let (writer, guard) =
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(16_384).thread_name("log").finish(std::io::stderr());
-    let _ = GUARD.set(guard);
+    *GUARD.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
     let terminal = std::io::stderr().is_terminal();
     let base = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false);
     let json = match args.log_format {
