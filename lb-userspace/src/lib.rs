@@ -9,6 +9,7 @@
 //! ```
 //! Layer rule: `libc`, `neli`, `rtnetlink` and `netlink-*` are used in [`sys`], [`vrrp`] sockets and
 //! [`datapath`] only; nothing above names their types.
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod datapath;
