@@ -200,8 +200,9 @@ fn explanation_of_object(operation: &Operation, errno: Errno) -> Option<String> 
             "there is no such real server"
         }
         (Operation::AddDestination(..) | Operation::SetDestination(..), Errno::EINVAL) => {
-            "the address must be one that a host can have (IPv6: not link-local), GUE needs a port, and another family \
-             than the virtual server's needs TUN and no synchronisation daemon"
+            "the address must be one that a host can have (IPv6: not link-local), some interface must have been up (`ip \
+             link set lo up`), GUE needs a port, and another family than the virtual server's needs TUN and no \
+             synchronisation daemon"
         }
         (Operation::AddDestination(..) | Operation::SetDestination(..), Errno::ERANGE) => {
             "the lower threshold is above the upper one"

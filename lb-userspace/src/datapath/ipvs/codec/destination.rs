@@ -117,6 +117,8 @@ pub fn read_destination(message: &Attributes, service: Family) -> Result<ReadDes
             value: number.into(),
         })?,
     };
+    // Counts, like statistics, are never worth an error.
+    let count = |kind| Ok::<_, DecodeError>(nest.optional(kind)?.map_or(0, u32::from_ne_bytes));
     let address = nest.address(DestAttr::Addr, family)?;
     let port = nest.be16(DestAttr::Port)?;
     match read_forwarding(&nest) {
@@ -130,9 +132,9 @@ pub fn read_destination(message: &Attributes, service: Family) -> Result<ReadDes
                 lower_threshold: nest.u32(DestAttr::LThresh)?,
             },
             connections: Connections {
-                active: nest.u32(DestAttr::ActiveConns)?,
-                inactive: nest.u32(DestAttr::InactConns)?,
-                persistent: nest.u32(DestAttr::PersistConns)?,
+                active: count(DestAttr::ActiveConns)?,
+                inactive: count(DestAttr::InactConns)?,
+                persistent: count(DestAttr::PersistConns)?,
             },
             stats: read_stats(&nest, DestAttr::Stats64, DestAttr::Stats)?,
         })),
