@@ -4,7 +4,7 @@ use super::super::member::{Claim, Member};
 use super::super::say;
 use super::{Engine, ROUNDS};
 use lb_common::time::Instant;
-use lb_common::vrrp::{Action, Input, InstanceId};
+use lb_common::vrrp::{Action, Input, InstanceId, State};
 
 /// Frames in one turn; what is left goes out in the next, after the adverts that have become due.
 const FRAMES: u64 = 512;
@@ -42,6 +42,12 @@ impl Engine {
                 let priority = machine.map_or(m.spec.priority, |p| p.effective_priority());
                 say::transition(m, priority, from, to, reason);
                 m.transition(from, to, reason);
+                // Also while the addresses are still here: from now on it is the successor's part to say who has them,
+                // and his saying so is no conflict.
+                if to != State::Active {
+                    m.announcer.stop();
+                    m.watch.released();
+                }
             }
         }
         self.publisher.touch();
