@@ -82,11 +82,11 @@ pub fn main() -> ExitCode {
     logging::init(&cli.logging);
     let result = match cli.verb {
         Verb::Run(args) => run::run(&args),
-        Verb::Check(args) => check::run(&args),
+        Verb::Check(args) => Ok(check::run(&args)),
         Verb::Plan(args) => plan::run(&args),
         Verb::Status(args) => status::run(&args),
         Verb::Cleanup(args) => cleanup::run(&args),
-        Verb::Schema(args) => schema::run(&args),
+        Verb::Schema(args) => Ok(schema::run(&args)),
         Verb::Completions(args) => completions::run(&args),
         Verb::Man => man::run(),
         Verb::Guardian(args) => guardian::run(&args),

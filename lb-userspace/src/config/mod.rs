@@ -7,6 +7,7 @@
 pub mod document;
 pub mod load;
 pub mod report;
+mod say;
 pub mod structure;
 
 pub use load::{FileKind, LoadError, Loaded, Overrides, load, load_text, system_resolver};
