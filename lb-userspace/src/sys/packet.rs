@@ -85,7 +85,7 @@ impl PacketSocket {
     }
 }
 
-fn link_address(interface: u32, ethertype: u16) -> SockAddr {
+pub(crate) fn link_address(interface: u32, ethertype: u16) -> SockAddr {
     // SAFETY: `storage` is larger than `sockaddr_ll` and aligned for any address; every field that the kernel reads is
     // written, the rest stays zero as `SockAddrStorage` was made; the length is that of `sockaddr_ll`.
     unsafe {
