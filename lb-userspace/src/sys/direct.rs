@@ -68,7 +68,7 @@ fn open(path: &Path, from_port: u16) -> io::Result<AsyncFd<Socket>> {
     socket.attach_filter(&filter(path, from_port))?;
     let ethertype = if path.vip.is_ipv4() { ethernet::IPV4 } else { ethernet::IPV6 };
     socket.bind(&link_address(path.interface, ethertype))?;
-    AsyncFd::register(socket)
+    Ok(AsyncFd::register(socket)?)
 }
 
 fn send(socket: &AsyncFd<Socket>, path: &Path, from_port: u16, sequence: u32, flags: u8) -> io::Result<()> {
