@@ -5,6 +5,8 @@
 //! answer is seen by it before the kernel drops it (its source, the virtual IP, is an address of this host: a martian,
 //! `fib_validate_source()` in `net/ipv4/fib_frontend.c`). A RST ends the half connection; the server's accept queue
 //! never sees it.
+#![expect(unsafe_code, reason = "registering a descriptor with the runtime has no safe form")]
+
 use super::packet::link_address;
 use lb_common::model::MacAddr;
 use lb_common::wire::tcp::{ACK, RST, SYN, Segment, TCP};
@@ -68,7 +70,9 @@ fn open(path: &Path, from_port: u16) -> io::Result<AsyncFd<Socket>> {
     socket.attach_filter(&filter(path, from_port))?;
     let ethertype = if path.vip.is_ipv4() { ethernet::IPV4 } else { ethernet::IPV6 };
     socket.bind(&link_address(path.interface, ethertype))?;
-    Ok(AsyncFd::register(socket)?)
+    // SAFETY: a `Socket` owns its descriptor and gives the same one for as long as it lives; it is moved in here, and
+    // nothing takes it out.
+    Ok(unsafe { AsyncFd::register(socket) }?)
 }
 
 fn send(socket: &AsyncFd<Socket>, path: &Path, from_port: u16, sequence: u32, flags: u8) -> io::Result<()> {
