@@ -56,6 +56,17 @@ pub(crate) enum Demand {
     Exactly1,
 }
 
+/// Of one instance in one connected part.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Count {
+    /// Addresses with a living daemon behind them.
+    pub(crate) holders: usize,
+    /// Addresses altogether.
+    pub(crate) answering: usize,
+    /// Routers that take part.
+    pub(crate) routers: usize,
+}
+
 /// One connected part's view of one instance.
 #[derive(Clone, Copy, Debug)]
 struct Part {
@@ -92,16 +103,19 @@ impl Checker {
         }
     }
 
-    /// The cluster was as it is from the last call until `now`, in one connected part: addresses with a living daemon
-    /// behind them, addresses altogether, and routers that take part.
+    /// The cluster was as it is from the last call until `now`, in one connected part.
     pub(crate) fn part(
         &mut self,
         now: Instant,
         part: usize,
         instance: usize,
-        (holders, answering): (usize, usize),
-        routers: usize,
+        count: Count,
     ) -> Result<(), String> {
+        let Count {
+            holders,
+            answering,
+            routers,
+        } = count;
         let p = &mut self.parts[part * self.instances + instance];
         let lasted = now > self.last;
         if holders > 0 || routers == 0 {

@@ -28,6 +28,7 @@ impl World {
     pub(crate) fn inject(&mut self, fault: Fault) {
         self.say(format_args!("*** {fault:?}"));
         self.checker.disturbed = self.now;
+        self.poked = true;
         let now = self.now;
         match fault {
             Fault::Start(n) => match self.nodes[n].process {

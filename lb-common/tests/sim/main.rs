@@ -11,6 +11,7 @@ mod world;
 
 use check::Demand;
 use fault::Fault;
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use world::World;
@@ -64,14 +65,14 @@ fn crash(world: &mut World) -> Result<(), String> {
 }
 
 /// What went wrong, and the trace if one was kept.
-fn run(seed: u64, trace: bool) -> Result<u64, (String, Vec<String>)> {
+fn run(seed: u64, trace: bool) -> Result<World, (String, Vec<String>)> {
     let mut world = World::new(seed, trace);
     match play(&mut world) {
         Ok(()) => {
             if trace {
                 world.trace.iter().flatten().for_each(|line| println!("{line}"));
             }
-            Ok(world.steps)
+            Ok(world)
         }
         Err(what) => {
             let what = format!("{what} (at {})", world.now);
@@ -104,6 +105,7 @@ fn clusters_keep_one_holder_whatever_happens() {
     }
     let seeds = from_env("CPLB_SIM_SEEDS").unwrap_or(300);
     let (next, steps, failed) = (AtomicU64::new(0), AtomicU64::new(0), Mutex::new(Vec::new()));
+    let reasons = Mutex::new(BTreeSet::new());
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(8));
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -114,7 +116,13 @@ fn clusters_keep_one_holder_whatever_happens() {
                         return;
                     }
                     match run(seed, false) {
-                        Ok(n) => steps.fetch_add(n, Ordering::Relaxed),
+                        Ok(world) => {
+                            reasons
+                                .lock()
+                                .expect("no test thread panics")
+                                .extend(world.reasons);
+                            steps.fetch_add(world.steps, Ordering::Relaxed)
+                        }
                         Err((what, _)) => {
                             failed.lock().expect("no test thread panics").push((seed, what));
                             next.store(seeds, Ordering::Relaxed);
@@ -130,5 +138,10 @@ fn clusters_keep_one_holder_whatever_happens() {
     failed.sort();
     if let Some((seed, what)) = failed.first() {
         fail(*seed, what);
+    }
+    // A simulation in which little happens proves little.
+    let reasons = reasons.into_inner().expect("no test thread panics");
+    if seeds >= 300 {
+        assert_eq!(reasons, BTreeSet::from(world::REASONS));
     }
 }

@@ -65,6 +65,8 @@ pub(crate) struct Net {
     pub(crate) weather: Weather,
     flights: BinaryHeap<Reverse<Flight>>,
     order: u64,
+    /// When the last packet from one node to another arrives: in good weather none overtakes it.
+    last: Vec<Vec<Instant>>,
 }
 
 impl Net {
@@ -74,6 +76,7 @@ impl Net {
             weather: Weather::default(),
             flights: BinaryHeap::new(),
             order: 0,
+            last: vec![vec![Instant::ZERO; nodes]; nodes],
         }
     }
 
@@ -91,6 +94,9 @@ impl Net {
             let mut at = now + Duration::from_micros(50) + rng.duration(DELAY - Duration::from_micros(50));
             if rng.chance(self.weather.delayed) {
                 at += rng.duration(STORM_DELAY);
+            } else {
+                at = at.max(self.last[from][to]);
+                self.last[from][to] = at;
             }
             let mut packet = packet.clone();
             if rng.chance(self.weather.damaged) {

@@ -65,6 +65,8 @@ pub(crate) struct Node {
     rx: Vec<ReceiveConfig>,
     inbox: VecDeque<Packet>,
     grouped: bool,
+    /// When something is due by the clock, as of the last time it was awake.
+    pub(crate) next: Option<Instant>,
 }
 
 /// What a node wants of the world.
@@ -74,7 +76,7 @@ pub(crate) enum Effect {
 }
 
 pub(crate) fn id(instance: usize) -> InstanceId {
-    InstanceId(u32::try_from(instance).unwrap())
+    InstanceId(u32::try_from(instance).expect("few"))
 }
 
 impl Node {
@@ -108,17 +110,8 @@ impl Node {
             rx,
             inbox: VecDeque::new(),
             grouped,
+            next: None,
         }
-    }
-
-    /// Takes part in the election, as far as the world can tell.
-    pub(crate) fn takes_part(&self) -> bool {
-        self.process == Process::Running
-            && self.link
-            && self
-                .router
-                .iter()
-                .any(|(_, m)| matches!(m.state(), State::Backup | State::Active))
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -192,8 +185,13 @@ impl Node {
         }
     }
 
+    /// Whether there is something to do now.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.next.is_some_and(|at| at <= now) || (self.is_running() && !self.inbox.is_empty())
+    }
+
     /// When something is due by the clock.
-    pub(crate) fn next(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         let timer = if self.is_running() {
             self.router.poll_timeout()
         } else {
@@ -237,7 +235,7 @@ impl Node {
             return Err(format!("node {} would spin", self.index));
         }
         while let Some((InstanceId(i), action)) = self.router.poll_action() {
-            self.act(rng, now, i as usize, action, out)?;
+            self.act(rng, now, usize::try_from(i).expect("few"), action, out)?;
         }
         if self
             .router
@@ -297,7 +295,7 @@ impl Node {
             auth: (common.version == Version::V2).then(|| Auth::from_pass(common.auth)),
             addresses: Addresses::of(family, common.vips.iter().copied()),
             // Both forms are in use, and a network may have both.
-            checksum_form: if self.index % 2 == 0 {
+            checksum_form: if self.index.is_multiple_of(2) {
                 ChecksumForm::PseudoHeader
             } else {
                 ChecksumForm::MessageOnly

@@ -19,7 +19,8 @@ impl Rng {
 
     /// From `0` to `n - 1`.
     pub(crate) fn below(&mut self, n: usize) -> usize {
-        usize::try_from(self.next() % n.max(1) as u64).unwrap_or(0)
+        let n = u64::try_from(n.max(1)).unwrap_or(u64::MAX);
+        usize::try_from(self.next() % n).unwrap_or(0)
     }
 
     pub(crate) fn between(&mut self, low: usize, high: usize) -> usize {

@@ -1,13 +1,13 @@
 //! Nodes, a network and a clock, all from one seed.
-use crate::check::{Bounds, Checker, Demand};
+use crate::check::{Bounds, Checker, Count, Demand};
 use crate::fault::Fault;
 use crate::net::Net;
 use crate::node::{Common, Effect, Node, Process};
 use crate::rng::Rng;
 use lb_common::model::{AdvertInterval, AuthPass, Priority, Version, Vrid};
 use lb_common::time::{Duration, Instant};
-use lb_common::vrrp::{Params, State};
-use std::collections::VecDeque;
+use lb_common::vrrp::{Action, Params, Reason, State};
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -29,6 +29,11 @@ pub(crate) struct World {
     pub(crate) later: Vec<(Instant, Fault)>,
     pub(crate) trace: Option<VecDeque<String>>,
     pub(crate) steps: u64,
+    /// Why states changed, by name.
+    pub(crate) reasons: BTreeSet<&'static str>,
+    /// Something was done to the nodes from outside.
+    pub(crate) poked: bool,
+    counts: Vec<Count>,
     effects: Vec<Effect>,
 }
 
@@ -76,6 +81,9 @@ impl World {
             later: Vec::new(),
             trace: trace.then(VecDeque::new),
             steps: 0,
+            reasons: BTreeSet::new(),
+            poked: true,
+            counts: Vec::new(),
             effects: Vec::new(),
             rng,
         };
@@ -98,7 +106,7 @@ impl World {
         } else {
             self.base_cs
         };
-        let priority = self.rng.pick(&[1, 90, 100, 100, 100, 101, 150, 200, 254]);
+        let priority = self.rng.pick(&[1, 90, 100, 100, 100, 101, 150, 200, 254, 255]);
         Params {
             version,
             priority: Priority::new(priority).expect("not 0"),
@@ -140,34 +148,39 @@ impl World {
     }
 
     fn next(&self) -> Option<Instant> {
-        let nodes = self.nodes.iter().filter_map(Node::next).min();
+        let nodes = self.nodes.iter().filter_map(|n| n.next).min();
         let later = self.later.iter().map(|(at, _)| *at).min();
         nodes.into_iter().chain(self.net.next()).chain(later).min()
     }
 
     /// Nothing changes until `to`: what is now has been so until then.
     fn pass_to(&mut self, to: Instant) -> Result<(), String> {
-        for instance in 0..self.commons.len() {
-            for part in 0..self.nodes.len() {
-                let (mut holders, mut answering, mut routers) = (0, 0, 0);
-                for (node, p) in self.nodes.iter().zip(&self.net.part) {
-                    if *p == part && node.link {
-                        let here = usize::from(node.addresses[instance].in_place);
-                        answering += here;
-                        holders += if node.is_running() { here } else { 0 };
-                        routers += usize::from(
-                            node.is_running()
-                                && matches!(node.state(instance), State::Backup | State::Active),
-                        );
-                    }
-                }
-                self.checker
-                    .part(to, part, instance, (holders, answering), routers)?;
-            }
+        let instances = self.commons.len();
+        for (at, count) in self.counts.iter().enumerate() {
+            self.checker.part(to, at / instances, at % instances, *count)?;
         }
         self.checker.done(to);
         self.now = to;
         Ok(())
+    }
+
+    /// Who holds, answers and takes part, in every part of the network.
+    fn count(&mut self) {
+        let instances = self.commons.len();
+        self.counts.clear();
+        self.counts.resize(self.nodes.len() * instances, Count::default());
+        for (node, part) in self.nodes.iter().zip(&self.net.part).filter(|(n, _)| n.link) {
+            for instance in 0..instances {
+                let count = &mut self.counts[part * instances + instance];
+                let here = usize::from(node.addresses[instance].in_place);
+                count.answering += here;
+                if node.is_running() {
+                    count.holders += here;
+                    count.routers +=
+                        usize::from(matches!(node.state(instance), State::Backup | State::Active));
+                }
+            }
+        }
     }
 
     fn happen(&mut self) -> Result<(), String> {
@@ -182,23 +195,37 @@ impl World {
         while let Some((to, packet)) = self.net.arrive(self.now) {
             self.nodes[to].deliver(packet);
         }
-        self.wake_all()
+        self.wake_all()?;
+        self.count();
+        Ok(())
     }
 
     /// Every node does what it has to do by now.
-    pub(crate) fn wake_all(&mut self) -> Result<(), String> {
+    fn wake_all(&mut self) -> Result<(), String> {
+        let poked = core::mem::take(&mut self.poked);
         for n in 0..self.nodes.len() {
+            if !poked && !self.nodes[n].is_due(self.now) {
+                continue;
+            }
             let mut effects = core::mem::take(&mut self.effects);
             self.nodes[n].wake(&mut self.rng, self.now, &mut effects)?;
+            self.nodes[n].next = self.nodes[n].due();
             for effect in effects.drain(..) {
                 match effect {
-                    Effect::Log(i, action) => self.say(format_args!("node {n} instance {i}: {action:?}")),
+                    Effect::Log(i, action) => self.log(n, i, action),
                     Effect::Send { instance, priority } => self.send(n, instance, priority),
                 }
             }
             self.effects = effects;
         }
         Ok(())
+    }
+
+    fn log(&mut self, node: usize, instance: usize, action: Action) {
+        if let Action::Transition { reason, .. } = action {
+            self.reasons.insert(reason_name(reason));
+        }
+        self.say(format_args!("node {node} instance {instance}: {action:?}"));
     }
 
     fn send(&mut self, from: usize, instance: usize, priority: u8) {
@@ -331,5 +358,38 @@ fn common(rng: &mut Rng, instance: usize, nodes: usize, version: Version) -> Com
         vips,
         sources: hosts.into_iter().map(source).collect(),
         unicast: rng.chance(25),
+    }
+}
+
+/// Every reason there is; a long enough simulation must have seen them all.
+pub(crate) const REASONS: [&str; 12] = [
+    "Startup",
+    "ActiveDown",
+    "ActiveLeft",
+    "Preempted",
+    "Better",
+    "Shutdown",
+    "Succeeded",
+    "NoSuccessor",
+    "Overslept",
+    "SyncGroup",
+    "Fault",
+    "Owner",
+];
+
+fn reason_name(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Startup => "Startup",
+        Reason::Owner => "Owner",
+        Reason::ActiveDown => "ActiveDown",
+        Reason::ActiveLeft => "ActiveLeft",
+        Reason::Preempted => "Preempted",
+        Reason::Better { .. } => "Better",
+        Reason::Shutdown => "Shutdown",
+        Reason::Succeeded { .. } => "Succeeded",
+        Reason::NoSuccessor => "NoSuccessor",
+        Reason::Overslept => "Overslept",
+        Reason::SyncGroup => "SyncGroup",
+        Reason::Fault(_) => "Fault",
     }
 }
