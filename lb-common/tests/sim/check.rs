@@ -131,7 +131,8 @@ impl Checker {
                 self.bounds.none
             ));
         }
-        if answering < 2 || !self.fair_weather {
+        // Without a router that takes part, those who leave wait for a successor, each by itself, and then give up.
+        if answering < 2 || routers == 0 || !self.fair_weather {
             p.two_since = None;
             return Ok(());
         }
