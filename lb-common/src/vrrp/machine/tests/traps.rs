@@ -3,6 +3,8 @@ use super::*;
 use crate::vrrp::longest_down_interval;
 use alloc::boxed::Box;
 
+type Timed = Vec<(Duration, Action)>;
+
 fn without_preempt() -> Params {
     Params {
         preempt: false,
@@ -359,7 +361,7 @@ fn leaving_repeats_its_goodbye_and_gives_up_when_the_slowest_backup_had_its_chan
         let interval = ms(u64::from(cs) * 10);
         let cap = longest_down_interval(version, interval) + ms(500);
         let acts = rig.pass(ms(60_000));
-        let (goodbyes, end): (Vec<(Duration, Action)>, Vec<(Duration, Action)>) = acts
+        let (goodbyes, end): (Timed, Timed) = acts
             .iter()
             .partition(|(_, a)| *a == Action::SendAdvert { priority: 0 });
         let period = interval * 255 / 256;
