@@ -139,7 +139,7 @@ fn virtual_ip(text: &str, at: &Path) -> Result<IpPrefix, Problem> {
         a if a.is_multicast() => Some("a multicast address"),
         a if a.is_loopback() => Some("a loopback address"),
         IpAddr::V4(a) if a.is_broadcast() => Some("the broadcast address"),
-        IpAddr::V6(a) if a.to_ipv4_mapped().is_some() => Some("an IPv4 address in IPv6 clothing"),
+        IpAddr::V6(a) if a.to_ipv4_mapped().is_some() => Some("an IPv4 address written as IPv6"),
         IpAddr::V4(_) | IpAddr::V6(_) => None,
     };
     match what {
