@@ -12,6 +12,11 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
+/// `spec` as a native file.
+pub fn native(spec: &Spec) -> ControlPlaneLoadBalancer {
+    spec.into()
+}
+
 impl From<&Spec> for ControlPlaneLoadBalancer {
     fn from(s: &Spec) -> Self {
         let named = |i: &usize| s.instances.get(*i).map(|i| i.name.clone());

@@ -5,7 +5,7 @@
 use lb_common::config::{Path, Place, Segment};
 use saphyr::{Scalar, ScanError};
 use saphyr_parser::{Event, Parser, Span};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 /// No configuration is as long as this; a mistaken path to a log or an image may be.
@@ -14,6 +14,9 @@ const MAX_BYTES: usize = 1 << 20;
 const MAX_DEPTH: usize = 64;
 /// Nodes that aliases may add.
 const MAX_ALIASED: usize = 10_000;
+
+/// More keys that are there twice are not worth reading.
+const MAX_DUPLICATES: usize = 100;
 
 /// What a node holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -118,6 +121,7 @@ pub fn parse(text: &str) -> Result<Node, Vec<SyntaxError>> {
             Err(e) => return Err(vec![syntax(&e, &builder.offsets)]),
         }
     }
+    builder.duplicates.truncate(MAX_DUPLICATES);
     if !builder.duplicates.is_empty() {
         return Err(builder.duplicates);
     }
@@ -175,10 +179,18 @@ struct Open {
     contents: Contents,
 }
 
+#[derive(Default)]
+struct OpenMap {
+    entries: Vec<Entry>,
+    /// The key whose value comes next.
+    key: Option<(String, Range<usize>)>,
+    /// Where each key stands.
+    seen: HashMap<String, usize>,
+}
+
 enum Contents {
     List(Vec<(usize, Node)>),
-    /// With the key whose value comes next.
-    Map(Vec<Entry>, Option<(String, Range<usize>)>),
+    Map(OpenMap),
 }
 
 /// Events to nodes, with a stack of its own.
@@ -214,7 +226,7 @@ impl<'a> Builder<'a> {
             | Event::DocumentStart(_)
             | Event::DocumentEnd => Ok(()),
             Event::SequenceStart(anchor, _) => self.begin(range, anchor, Contents::List(Vec::new())),
-            Event::MappingStart(anchor, _) => self.begin(range, anchor, Contents::Map(Vec::new(), None)),
+            Event::MappingStart(anchor, _) => self.begin(range, anchor, Contents::Map(OpenMap::default())),
             Event::SequenceEnd | Event::MappingEnd => self.end(&range),
             Event::Scalar(word, style, anchor, tag) => {
                 // A tag of one's own says nothing about the value; k0s ignores it as well.
@@ -261,7 +273,7 @@ impl<'a> Builder<'a> {
         };
         let value = match open.contents {
             Contents::List(items) => Value::List(items),
-            Contents::Map(entries, _) => Value::Map(merged(entries)),
+            Contents::Map(map) => Value::Map(merged(map.entries)),
         };
         let node = Node {
             span: open.start..end.max(open.start),
@@ -302,28 +314,22 @@ impl<'a> Builder<'a> {
         };
         match &mut open.contents {
             Contents::List(items) => items.push((items.len(), node)),
-            Contents::Map(entries, key) => match key.take() {
+            Contents::Map(map) => match map.key.take() {
                 None => {
                     let text = key_text(&node.value).ok_or_else(|| {
                         let span = first_line(node.span.clone(), self.text);
                         error(span, "a key must be a text", Some("quote it"))
                     })?;
-                    *key = Some((text, node.span));
+                    map.key = Some((text, node.span));
                 }
                 Some((key, key_span)) => {
-                    if let Some(first) = entries.iter().find(|e| e.key == key) {
-                        let line = self
-                            .text
-                            .get(..first.key_span.start)
-                            .unwrap_or_default()
-                            .matches('\n')
-                            .count()
-                            + 1;
+                    if let Some(first) = map.seen.insert(key.clone(), key_span.start) {
+                        let line = self.text.get(..first).unwrap_or_default().matches('\n').count() + 1;
                         let message = format!("{key} is in this mapping twice, first in line {line}");
                         self.duplicates
                             .push(error(key_span.clone(), message, Some("remove one of the two")));
                     }
-                    entries.push(Entry { key, key_span, node });
+                    map.entries.push(Entry { key, key_span, node });
                 }
             },
         }
@@ -357,11 +363,8 @@ fn merged(mut entries: Vec<Entry>) -> Vec<Entry> {
             .collect(),
         _ => Vec::new(),
     };
-    for entry in maps.into_iter().flatten() {
-        if !entries.iter().any(|e| e.key == entry.key) {
-            entries.push(entry);
-        }
-    }
+    let mut known: HashSet<String> = entries.iter().map(|e| e.key.clone()).collect();
+    entries.extend(maps.into_iter().flatten().filter(|e| known.insert(e.key.clone())));
     entries
 }
 

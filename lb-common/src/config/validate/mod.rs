@@ -42,6 +42,9 @@ impl Dialect {
     }
 }
 
+/// k0s's limit as well.
+const MAX_INSTANCES: usize = 255;
+
 /// Any of the files in one shape, not yet validated.
 struct Draft {
     dialect: Dialect,
@@ -149,6 +152,14 @@ fn native(file: &native::ControlPlaneLoadBalancer, f: &mut Findings) -> Option<D
 }
 
 fn assemble(d: &Draft, facts: &Facts, f: &mut Findings) -> Option<(Spec, Vec<super::RealServerSource>)> {
+    if d.instances.len() > MAX_INSTANCES {
+        let message = format!(
+            "{} instances, but there are {MAX_INSTANCES} virtualRouterIDs",
+            d.instances.len()
+        );
+        f.refuse(Problem::new(&d.base.key("vrrpInstances"), message));
+        return None;
+    }
     let mut list = Vec::new();
     for (i, raw) in d.instances.iter().enumerate() {
         if let Some(instance) = instance::check(d.dialect, raw, i, &d.instance_path(i), f) {
