@@ -200,11 +200,15 @@ fn server(v: &VirtualServer, out: &mut dyn Write) -> io::Result<()> {
         || "no persistence".to_owned(),
         |p| format!("persistence {}", GoDuration::from(p.timeout)),
     );
+    let key = v.key.to_string();
+    let name = if v.name == key {
+        key
+    } else {
+        format!("{} ({key})", v.name)
+    };
     writeln!(
         out,
-        "virtual server {} ({}): {}, {}, {persistence}",
-        v.name,
-        v.key,
+        "virtual server {name}: {}, {}, {persistence}",
         v.scheduler,
         v.forwarding.name()
     )?;

@@ -1,16 +1,22 @@
-//! YAML text to nodes that know where they stand. The YAML itself is saphyr's work.
-//!
-//! What saphyr does not bound is bounded here, for this runs in the daemon as well when a file changes: the size of the
-//! file and the depth of its nesting (saphyr descends recursively). Aliases are resolved as k0s does; saphyr limits what
-//! they may grow to.
+//! YAML text to nodes that know where they stand. The scanning and parsing is saphyr's work; its events are put together
+//! here, and not by its loader, because that one descends recursively: a file of a few kilobytes, with aliases, can nest
+//! deeper than a stack is. Here nesting, the growth by aliases and the size of the file are bounded, so that a mistaken
+//! path or a damaged file never ends a running daemon.
 use lb_common::config::{Path, Place, Segment};
-use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
+use saphyr::{Scalar, ScanError};
+use saphyr_parser::{Event, Parser, Span};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 /// No configuration is as long as this; a mistaken path to a log or an image may be.
 const MAX_BYTES: usize = 1 << 20;
-/// Columns of indentation and list dashes at the start of a line, each of which may open a level.
-const MAX_INDENT: usize = 160;
+/// k0s's files are ten levels deep.
+const MAX_DEPTH: usize = 64;
+/// Nodes that aliases may add.
+const MAX_ALIASED: usize = 10_000;
+
+/// More keys that are there twice are not worth reading.
+const MAX_DUPLICATES: usize = 100;
 
 /// What a node holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,60 +111,36 @@ pub fn text(bytes: &[u8]) -> Result<String, (SyntaxError, String)> {
 /// The one document of `text`.
 ///
 /// # Errors
-/// The first thing that is no YAML: what follows it cannot be trusted to be what it seems.
-pub fn parse(text: &str) -> Result<Node, SyntaxError> {
-    shallow(text)?;
-    let offsets = Offsets::new(text);
-    let documents = MarkedYaml::load_from_str(text).map_err(|e| syntax(&e, &offsets))?;
-    let nodes: Vec<Node> = documents.iter().map(|d| convert(d, text, &offsets)).collect();
-    let mut full = nodes
-        .into_iter()
-        .filter(|n| !matches!(n.value, Value::Null | Value::Bad(_)));
+/// Every key that is twice in one mapping, or else the first thing that is no YAML: what follows it cannot be trusted to
+/// be what it seems.
+pub fn parse(text: &str) -> Result<Node, Vec<SyntaxError>> {
+    let mut builder = Builder::new(text);
+    for event in Parser::new_from_str(text) {
+        match event {
+            Ok((event, span)) => builder.event(event, span).map_err(|e| vec![e])?,
+            Err(e) => return Err(vec![syntax(&e, &builder.offsets)]),
+        }
+    }
+    builder.duplicates.truncate(MAX_DUPLICATES);
+    if !builder.duplicates.is_empty() {
+        return Err(builder.duplicates);
+    }
+    let mut full = builder.documents.into_iter().filter(|n| n.value != Value::Null);
     let Some(first) = full.next() else {
-        return Err(error(
-            0..0,
-            "the file is empty",
-            Some("start from one of the examples, or from `cplb schema`"),
-        ));
+        let help = Some("start from one of the examples, or from `cplb schema`");
+        return Err(vec![error(0..0, "the file is empty", help)]);
     };
     match full.next() {
         None => Ok(first),
         Some(second) => {
             let help = Some("keep one; several files need several processes");
-            Err(error(
-                first_line(second.span, text),
+            Err(vec![error(
+                first_line(second.head(text), text),
                 "a second document begins here",
                 help,
-            ))
+            )])
         }
     }
-}
-
-/// Refuses what would nest deeper than saphyr's recursion should go. Within brackets saphyr counts itself.
-fn shallow(text: &str) -> Result<(), SyntaxError> {
-    let mut start = 0;
-    for line in text.split_inclusive(['\n', '\r']) {
-        let mut bytes = line.bytes().enumerate().peekable();
-        let mut opening = 0;
-        while let Some((i, b)) = bytes.next() {
-            let blank_follows = bytes.peek().is_none_or(|(_, n)| n.is_ascii_whitespace());
-            match b {
-                b' ' | b'\t' => {}
-                b'-' | b'?' | b':' if blank_follows => opening = i,
-                _ => {
-                    opening = i;
-                    break;
-                }
-            }
-        }
-        if opening > MAX_INDENT {
-            let help = Some("no configuration is nested so deeply");
-            let message = format!("this line is indented by more than {MAX_INDENT} columns");
-            return Err(error(start..start + line.trim_end().len(), message, help));
-        }
-        start += line.len();
-    }
-    Ok(())
 }
 
 /// saphyr counts characters, everything else here bytes.
@@ -172,70 +154,218 @@ impl Offsets {
     fn byte(&self, char: usize) -> usize {
         self.0.get(char).or(self.0.last()).copied().unwrap_or(0)
     }
+
+    fn range(&self, span: Span) -> Range<usize> {
+        let start = self.byte(span.start.index());
+        start..self.byte(span.end.index()).max(start)
+    }
 }
 
-fn syntax(e: &saphyr::ScanError, offsets: &Offsets) -> SyntaxError {
+fn syntax(e: &ScanError, offsets: &Offsets) -> SyntaxError {
     let at = offsets.byte(e.marker().index());
     let info = e.info();
-    let (message, help) = if info.contains("duplicated key") {
-        (
-            "this key is in the same mapping twice".into(),
-            Some("remove one of the two"),
-        )
-    } else if info.contains("alias expansion") {
-        (
-            "aliases make this file too large".into(),
-            Some("write out what they stand for"),
-        )
-    } else if info.contains("unknown anchor") {
-        (
-            "this alias has no anchor before it".into(),
-            Some("write the value out, or quote it if it is a text that begins with *"),
-        )
-    } else if info.contains("tab") {
-        (format!("this is not YAML: {info}"), Some("indent with spaces"))
-    } else {
-        (format!("this is not YAML: {info}"), None)
-    };
-    error(at..at, message, help)
+    if info.contains("unknown anchor") {
+        let help = "write the value out, or quote it if it is a text that begins with *";
+        return error(at..at, "this alias has no anchor before it", Some(help));
+    }
+    let help = info.contains("tab").then_some("indent with spaces");
+    error(at..at, format!("this is not YAML: {info}"), help)
 }
 
-fn convert(yaml: &MarkedYaml<'_>, text: &str, offsets: &Offsets) -> Node {
-    let start = offsets.byte(yaml.span.start.index());
-    let end = offsets.byte(yaml.span.end.index()).max(start);
-    let value = match &yaml.data {
-        YamlData::Value(scalar) => scalar_value(scalar),
-        YamlData::Sequence(items) => Value::List(
-            items
-                .iter()
-                .map(|i| convert(i, text, offsets))
-                .enumerate()
-                .collect(),
-        ),
-        YamlData::Mapping(map) => {
-            let entries: Option<Vec<Entry>> = map
-                .iter()
-                .map(|(k, v)| {
-                    let key_node = convert(k, text, offsets);
-                    let key = key_text(&key_node.value)?;
-                    Some(Entry {
-                        key,
-                        key_span: key_node.span,
-                        node: convert(v, text, offsets),
-                    })
-                })
-                .collect();
-            entries.map_or(Value::Bad("a key of this mapping is no text"), Value::Map)
+/// A collection whose end has not come yet.
+struct Open {
+    start: usize,
+    anchor: usize,
+    contents: Contents,
+}
+
+#[derive(Default)]
+struct OpenMap {
+    entries: Vec<Entry>,
+    /// The key whose value comes next.
+    key: Option<(String, Range<usize>)>,
+    /// Where each key stands.
+    seen: HashMap<String, usize>,
+}
+
+enum Contents {
+    List(Vec<(usize, Node)>),
+    Map(OpenMap),
+}
+
+/// Events to nodes, with a stack of its own.
+struct Builder<'a> {
+    text: &'a str,
+    offsets: Offsets,
+    open: Vec<Open>,
+    anchors: BTreeMap<usize, Node>,
+    aliased: usize,
+    documents: Vec<Node>,
+    duplicates: Vec<SyntaxError>,
+}
+
+impl<'a> Builder<'a> {
+    fn new(text: &'a str) -> Self {
+        Self {
+            text,
+            offsets: Offsets::new(text),
+            open: Vec::new(),
+            anchors: BTreeMap::new(),
+            aliased: 0,
+            documents: Vec::new(),
+            duplicates: Vec::new(),
         }
-        // A tag of one's own says nothing about the value; k0s ignores it as well.
-        YamlData::Tagged(_, inner) => convert(inner, text, offsets).value,
-        YamlData::Representation(s, ..) => Value::Text(s.to_string()),
-        YamlData::BadValue | YamlData::Alias(_) => Value::Bad("this is not what its tag or alias says"),
-    };
-    Node {
-        span: start..end,
-        value,
     }
+
+    fn event(&mut self, event: Event<'_>, span: Span) -> Result<(), SyntaxError> {
+        let range = self.offsets.range(span);
+        match event {
+            Event::Nothing
+            | Event::StreamStart
+            | Event::StreamEnd
+            | Event::DocumentStart(_)
+            | Event::DocumentEnd => Ok(()),
+            Event::SequenceStart(anchor, _) => self.begin(range, anchor, Contents::List(Vec::new())),
+            Event::MappingStart(anchor, _) => self.begin(range, anchor, Contents::Map(OpenMap::default())),
+            Event::SequenceEnd | Event::MappingEnd => self.end(&range),
+            Event::Scalar(word, style, anchor, tag) => {
+                // A tag of one's own says nothing about the value; k0s ignores it as well.
+                let value = Scalar::parse_from_cow_and_metadata(word, style, tag.as_ref())
+                    .map_or(Value::Bad("this is not what its tag says"), |s| scalar_value(&s));
+                self.put(Node { span: range, value }, anchor)
+            }
+            Event::Alias(id) => {
+                let node = self.alias(id, &range)?;
+                self.put(node, 0)
+            }
+        }
+    }
+
+    fn begin(&mut self, range: Range<usize>, anchor: usize, contents: Contents) -> Result<(), SyntaxError> {
+        if self.open.len() >= MAX_DEPTH {
+            return Err(too_deep(range));
+        }
+        self.open.push(Open {
+            start: range.start,
+            anchor,
+            contents,
+        });
+        Ok(())
+    }
+
+    fn end(&mut self, range: &Range<usize>) -> Result<(), SyntaxError> {
+        let Some(open) = self.open.pop() else {
+            return Ok(());
+        };
+        // The event of a closing bracket may stand before it or on it.
+        let bracketed = self
+            .text
+            .get(open.start..)
+            .is_some_and(|t| t.starts_with(['[', '{']));
+        let before = self
+            .text
+            .get(range.start..)
+            .is_some_and(|t| t.starts_with([']', '}']));
+        let end = if bracketed && before {
+            range.start + 1
+        } else {
+            range.start
+        };
+        let value = match open.contents {
+            Contents::List(items) => Value::List(items),
+            Contents::Map(map) => Value::Map(merged(map.entries)),
+        };
+        let node = Node {
+            span: open.start..end.max(open.start),
+            value,
+        };
+        self.put(node, open.anchor)
+    }
+
+    /// What an alias stands for, at the alias's place.
+    fn alias(&mut self, id: usize, range: &Range<usize>) -> Result<Node, SyntaxError> {
+        let Some(node) = self.anchors.get(&id) else {
+            let message = "this alias is inside of what it stands for";
+            return Err(error(range.clone(), message, Some("write the value out")));
+        };
+        let (nodes, depth) = node.extent();
+        self.aliased += nodes;
+        if self.aliased > MAX_ALIASED {
+            let help = Some("write out what they stand for");
+            return Err(error(range.clone(), "aliases make this file too large", help));
+        }
+        if self.open.len() + depth > MAX_DEPTH {
+            return Err(too_deep(range.clone()));
+        }
+        Ok(Node {
+            span: range.clone(),
+            value: node.value.clone(),
+        })
+    }
+
+    /// A finished node to where it belongs.
+    fn put(&mut self, node: Node, anchor: usize) -> Result<(), SyntaxError> {
+        if anchor > 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        let Some(open) = self.open.last_mut() else {
+            self.documents.push(node);
+            return Ok(());
+        };
+        match &mut open.contents {
+            Contents::List(items) => items.push((items.len(), node)),
+            Contents::Map(map) => match map.key.take() {
+                None => {
+                    let text = key_text(&node.value).ok_or_else(|| {
+                        let span = first_line(node.span.clone(), self.text);
+                        error(span, "a key must be a text", Some("quote it"))
+                    })?;
+                    map.key = Some((text, node.span));
+                }
+                Some((key, key_span)) => {
+                    if let Some(first) = map.seen.insert(key.clone(), key_span.start) {
+                        let line = self.text.get(..first).unwrap_or_default().matches('\n').count() + 1;
+                        let message = format!("{key} is in this mapping twice, first in line {line}");
+                        self.duplicates
+                            .push(error(key_span.clone(), message, Some("remove one of the two")));
+                    }
+                    map.entries.push(Entry { key, key_span, node });
+                }
+            },
+        }
+        Ok(())
+    }
+}
+
+fn too_deep(span: Range<usize>) -> SyntaxError {
+    error(
+        span,
+        format!("this is nested more than {MAX_DEPTH} levels deep"),
+        None,
+    )
+}
+
+/// With the entries that `<<` brings in, behind those that are there by name, as k0s's YAML has it.
+fn merged(mut entries: Vec<Entry>) -> Vec<Entry> {
+    let mergeable = |e: &Entry| e.key == "<<" && matches!(e.node.value, Value::Map(_) | Value::List(_));
+    let Some(n) = entries.iter().position(mergeable) else {
+        return entries;
+    };
+    let merge = entries.remove(n);
+    let maps = match merge.node.value {
+        Value::Map(map) => vec![map],
+        Value::List(items) => items
+            .into_iter()
+            .filter_map(|(_, n)| match n.value {
+                Value::Map(map) => Some(map),
+                _ => None,
+            })
+            .collect(),
+        _ => Vec::new(),
+    };
+    let mut known: HashSet<String> = entries.iter().map(|e| e.key.clone()).collect();
+    entries.extend(maps.into_iter().flatten().filter(|e| known.insert(e.key.clone())));
+    entries
 }
 
 fn scalar_value(scalar: &Scalar<'_>) -> Value {
@@ -272,6 +402,18 @@ fn first_line(span: Range<usize>, text: &str) -> Range<usize> {
 }
 
 impl Node {
+    /// How many nodes there are in it, and how many levels of them.
+    fn extent(&self) -> (usize, usize) {
+        let children: Vec<(usize, usize)> = match &self.value {
+            Value::List(items) => items.iter().map(|(_, n)| n.extent()).collect(),
+            Value::Map(entries) => entries.iter().map(|e| e.node.extent()).collect(),
+            _ => return (1, 0),
+        };
+        let nodes = children.iter().map(|(n, _)| n).sum::<usize>();
+        let depth = children.iter().map(|(_, d)| *d).max().unwrap_or(0);
+        (nodes + 1, depth + 1)
+    }
+
     /// As JSON, for serde and for a schema. What no JSON can hold becomes a mapping that fits no field.
     pub fn to_json(&self) -> serde_json::Value {
         use serde_json::Value as Json;

@@ -113,7 +113,7 @@ pub fn load_text(
     overrides: &Overrides,
     resolver: Resolver<'_>,
 ) -> Result<Loaded, Report> {
-    let text = document::text(bytes).map_err(|(e, shown)| syntax(Report::new(file, &shown), &e))?;
+    let text = document::text(bytes).map_err(|(e, shown)| syntax(Report::new(file, &shown), &[e]))?;
     let root = document::parse(&text).map_err(|e| syntax(Report::new(file, &text), &e))?;
     let mut loading = Loading {
         report: Report::new(file, &text),
@@ -142,10 +142,13 @@ pub fn load_text(
     }
 }
 
-fn syntax(mut report: Report, e: &SyntaxError) -> Report {
-    let mut problem = Problem::new(&Path::ROOT, e.message.clone());
-    problem.help.clone_from(&e.help);
-    report.add(Severity::Error, Stage::Syntax, &problem, Some(e.span.clone()));
+fn syntax(mut report: Report, errors: &[SyntaxError]) -> Report {
+    for e in errors {
+        let mut problem = Problem::new(&Path::ROOT, e.message.clone());
+        problem.help.clone_from(&e.help);
+        report.add(Severity::Error, Stage::Syntax, &problem, Some(e.span.clone()));
+    }
+    report.sort();
     report
 }
 

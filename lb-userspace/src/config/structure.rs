@@ -200,6 +200,7 @@ fn help(kind: &str, value: &Value, source: &str) -> Option<String> {
             "false" | "no" | "off" | "n" => Some("write false".into()),
             _ => None,
         },
+        ("a list", Value::Map(_)) => Some("begin each item with a dash".into()),
         ("a mapping", Value::List(_)) => Some("remove the dash".into()),
         _ => None,
     }

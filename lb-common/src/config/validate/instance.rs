@@ -13,6 +13,8 @@ use core::time::Duration;
 
 /// k0s's `addressLabel`, and ours.
 const ADDRESS_LABEL: u32 = 10_000;
+/// VRRP counts them in a byte.
+const MAX_IPV4_VIPS: usize = 255;
 /// What one packet of 1500 bytes carries beside its headers.
 const MAX_IPV6_VIPS: usize = 90;
 
@@ -84,6 +86,19 @@ fn virtual_ips(raw: &VrrpInstance, at: &Path, f: &mut Findings) -> Option<Vec<Ip
         );
         return None;
     }
+    let most = if list.iter().any(|v| v.contains(':')) {
+        MAX_IPV6_VIPS
+    } else {
+        MAX_IPV4_VIPS
+    };
+    if list.len() > most {
+        let message = format!(
+            "{} addresses, but an advertisement holds at most {most}",
+            list.len()
+        );
+        f.refuse(Problem::new(&at, message).help("spread them over several instances"));
+        return None;
+    }
     let mut vips: Vec<IpPrefix> = Vec::new();
     for (i, text) in list.iter().enumerate() {
         let at = at.index(i);
@@ -108,19 +123,7 @@ fn virtual_ips(raw: &VrrpInstance, at: &Path, f: &mut Findings) -> Option<Vec<Ip
             _ => vips.push(vip),
         }
     }
-    let most = if vips.first().is_some_and(|v| v.family() == Family::Ipv6) {
-        MAX_IPV6_VIPS
-    } else {
-        255
-    };
-    if vips.len() > most {
-        let message = format!(
-            "{} addresses, but an advertisement holds at most {most}",
-            vips.len()
-        );
-        f.refuse(Problem::new(&at, message).help("spread them over several instances"));
-    }
-    (vips.len() == list.len() && vips.len() <= most).then_some(vips)
+    (vips.len() == list.len()).then_some(vips)
 }
 
 fn virtual_ip(text: &str, at: &Path) -> Result<IpPrefix, Problem> {
@@ -139,7 +142,7 @@ fn virtual_ip(text: &str, at: &Path) -> Result<IpPrefix, Problem> {
         a if a.is_multicast() => Some("a multicast address"),
         a if a.is_loopback() => Some("a loopback address"),
         IpAddr::V4(a) if a.is_broadcast() => Some("the broadcast address"),
-        IpAddr::V6(a) if a.to_ipv4_mapped().is_some() => Some("an IPv4 address in IPv6 clothing"),
+        IpAddr::V6(a) if a.to_ipv4_mapped().is_some() => Some("an IPv4 address written as IPv6"),
         IpAddr::V4(_) | IpAddr::V6(_) => None,
     };
     match what {

@@ -42,6 +42,9 @@ impl Dialect {
     }
 }
 
+/// k0s's limit as well.
+const MAX_INSTANCES: usize = 255;
+
 /// Any of the files in one shape, not yet validated.
 struct Draft {
     dialect: Dialect,
@@ -113,6 +116,10 @@ pub fn validate(file: &File, facts: &Facts) -> Result<Valid, Vec<Problem>> {
 
 fn native(file: &native::ControlPlaneLoadBalancer, f: &mut Findings) -> Option<Draft> {
     let base = Path::of(&["spec"]);
+    let name = file.metadata.as_ref().and_then(|m| m.name.clone());
+    if name.as_deref().is_some_and(|n| !is_name(n)) {
+        f.refuse(bad_name(&Path::of(&["metadata", "name"])));
+    }
     let Some(spec) = &file.spec else {
         f.refuse(
             Problem::new(&base, "spec must be defined")
@@ -120,10 +127,6 @@ fn native(file: &native::ControlPlaneLoadBalancer, f: &mut Findings) -> Option<D
         );
         return None;
     };
-    let name = file.metadata.as_ref().and_then(|m| m.name.clone());
-    if name.as_deref().is_some_and(|n| !is_name(n)) {
-        f.refuse(bad_name(&Path::of(&["metadata", "name"])));
-    }
     if spec.vrrp_instances.as_ref().is_none_or(Vec::is_empty) {
         let at = base.key("vrrpInstances");
         f.refuse(
@@ -149,6 +152,14 @@ fn native(file: &native::ControlPlaneLoadBalancer, f: &mut Findings) -> Option<D
 }
 
 fn assemble(d: &Draft, facts: &Facts, f: &mut Findings) -> Option<(Spec, Vec<super::RealServerSource>)> {
+    if d.instances.len() > MAX_INSTANCES {
+        let message = format!(
+            "{} instances, but there are {MAX_INSTANCES} virtualRouterIDs",
+            d.instances.len()
+        );
+        f.refuse(Problem::new(&d.base.key("vrrpInstances"), message));
+        return None;
+    }
     let mut list = Vec::new();
     for (i, raw) in d.instances.iter().enumerate() {
         if let Some(instance) = instance::check(d.dialect, raw, i, &d.instance_path(i), f) {
@@ -210,7 +221,7 @@ fn number<T: TryFrom<i64>>(value: i64, min: i64, max: i64, at: &Path, what: &str
     let wrong = || {
         Problem::new(
             at,
-            format!("{what} must be in the range of {min}-{max}. Got: {value}"),
+            format!("{what} must be in the range of {min} to {max}. Got: {value}"),
         )
     };
     if value < min || value > max {

@@ -13,11 +13,25 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+/// Each is compared with all others.
+const MAX_SERVERS: usize = 1024;
+
 type Servers = (Vec<VirtualServer>, Vec<RealServerSource>);
 
 /// Those that are sound; where one is not, that is noted.
 pub(super) fn check_all(d: &Draft, all: &Instances, facts: &Facts, f: &mut Findings) -> Servers {
     let mut out: Servers = Default::default();
+    let count = d
+        .servers
+        .iter()
+        .map(|s| s.ports.as_ref().map_or(1, Vec::len))
+        .sum::<usize>();
+    if count > MAX_SERVERS {
+        let message =
+            format!("{count} virtual servers with their ports, but at most {MAX_SERVERS} are taken");
+        f.refuse(Problem::new(&d.base.key("virtualServers"), message));
+        return out;
+    }
     for (i, raw) in d.servers.iter().enumerate() {
         check(d, all, facts, (raw, &d.server_path(i)), &mut out, f);
     }
