@@ -14,7 +14,7 @@ use netlink_packet_route::address::{AddressFlags, AddressHeader, AddressMessage}
 use netlink_packet_route::link::{LinkFlags, LinkHeader, LinkMessage};
 use netlink_packet_route::route::{RouteHeader, RouteMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -86,8 +86,6 @@ pub struct Address {
     /// Duplicate address detection is not over, or has failed.
     pub tentative: bool,
     epoch: u64,
-    /// The order in which they were first seen: the kernel's own.
-    order: u64,
 }
 
 /// What the kernel has, as last heard.
@@ -127,13 +125,48 @@ impl LinkTable {
         self.links.get(index)
     }
 
+    /// As if the kernel had said so.
     #[cfg(test)]
-    pub(crate) fn for_test(links: Vec<Link>, addresses: Vec<Address>, defaults: Vec<(Family, u32, u32)>) -> Self {
+    pub(crate) fn for_test(
+        links: Vec<Link>,
+        addresses: Vec<Address>,
+        defaults: Vec<(Family, u32, u32)>,
+    ) -> Self {
         let links = links.into_iter().map(|l| (l.index, l)).collect();
         Self {
             links,
             addresses,
             defaults,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Link {
+    pub(crate) fn for_test(index: u32, name: &str, kind: Option<&str>, controller: Option<u32>) -> Self {
+        Self {
+            index,
+            name: name.to_owned(),
+            mac: Some(MacAddr([2, 0, 0, 0, 0, 1])),
+            usable: true,
+            loopback: name == "lo",
+            controller,
+            kind: kind.map(str::to_owned),
+            epoch: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Address {
+    pub(crate) fn for_test(interface: u32, prefix: &str) -> Self {
+        Self {
+            interface,
+            prefix: prefix.parse().unwrap(),
+            secondary: false,
+            deprecated: false,
+            tentative: false,
+            epoch: 0,
         }
     }
 }
@@ -181,9 +214,9 @@ pub struct LinkMonitor {
     again: bool,
     epoch: u64,
     seq: u32,
-    order: u64,
     synced: bool,
     resyncs: u64,
+    ignored: BTreeSet<IpAddr>,
 }
 
 impl AsFd for LinkMonitor {
@@ -208,9 +241,9 @@ impl LinkMonitor {
             again: false,
             epoch: 0,
             seq: 0,
-            order: 0,
             synced: false,
             resyncs: 0,
+            ignored: BTreeSet::new(),
         };
         this.resync()?;
         Ok(this)
@@ -229,6 +262,12 @@ impl LinkMonitor {
     /// How often everything was read again because notifications were lost.
     pub fn resyncs(&self) -> u64 {
         self.resyncs
+    }
+
+    /// Changes of these addresses are kept, but are no news to [`Self::drain`]'s caller: he makes them himself, hundreds
+    /// at a time.
+    pub fn ignore(&mut self, addresses: BTreeSet<IpAddr>) {
+        self.ignored = addresses;
     }
 
     /// Starts a full reading; one that is under way is followed by another.
@@ -369,13 +408,20 @@ impl LinkMonitor {
                 IFLA_MASTER => link.controller = word(nla.value()),
                 IFLA_LINKINFO => {
                     let mut infos = NlasIterator::new(nla.value()).flatten();
-                    link.kind = infos.find(|i| i.kind() == IFLA_INFO_KIND).map(|i| text(i.value()));
+                    link.kind = infos
+                        .find(|i| i.kind() == IFLA_INFO_KIND)
+                        .map(|i| text(i.value()));
                 }
                 _ => {}
             }
         }
         let before = self.table.links.insert(link.index, link.clone());
-        Some(before.is_none_or(|b| Link { epoch: link.epoch, ..b } != link))
+        Some(before.is_none_or(|b| {
+            Link {
+                epoch: link.epoch,
+                ..b
+            } != link
+        }))
     }
 
     fn link_gone(&mut self, body: &[u8]) -> Option<bool> {
@@ -389,7 +435,7 @@ impl LinkMonitor {
 
     fn address(&mut self, body: &[u8]) -> Option<bool> {
         let (interface, prefix, flags) = parse_address(body)?;
-        let mut new = Address {
+        let new = Address {
             interface,
             prefix,
             secondary: flags.contains(AddressFlags::Secondary),
@@ -397,25 +443,31 @@ impl LinkMonitor {
             tentative: flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed)
                 && !flags.contains(AddressFlags::Optimistic),
             epoch: self.epoch,
-            order: self.order,
         };
         let same = |a: &&mut Address| a.interface == interface && a.prefix == prefix;
         if let Some(old) = self.table.addresses.iter_mut().find(same) {
-            new.order = old.order;
-            let changed = Address { epoch: new.epoch, ..*old } != new;
+            let changed = Address {
+                epoch: new.epoch,
+                ..*old
+            } != new;
             *old = new;
-            return Some(changed);
+            return Some(changed && self.is_news(prefix));
         }
-        self.order += 1;
         self.table.addresses.push(new);
-        Some(true)
+        Some(self.is_news(prefix))
+    }
+
+    fn is_news(&self, prefix: IpPrefix) -> bool {
+        !self.ignored.contains(&prefix.addr())
     }
 
     fn address_gone(&mut self, body: &[u8]) -> Option<bool> {
         let (interface, prefix, _) = parse_address(body)?;
         let before = self.table.addresses.len();
-        self.table.addresses.retain(|a| a.interface != interface || a.prefix != prefix);
-        Some(self.table.addresses.len() != before)
+        self.table
+            .addresses
+            .retain(|a| a.interface != interface || a.prefix != prefix);
+        Some(self.table.addresses.len() != before && self.is_news(prefix))
     }
 
     /// Keeps default routes of the main table.

@@ -56,7 +56,9 @@ impl PacketSocket {
             Family::Ipv4 => ETH_P_ARP,
             Family::Ipv6 => ETH_P_IPV6,
         };
-        this.socket.bind(&link_address(interface, ethertype)).map_err(fail)?;
+        this.socket
+            .bind(&link_address(interface, ethertype))
+            .map_err(fail)?;
         Ok(this)
     }
 

@@ -13,8 +13,8 @@ use lb_common::model::{Family, Version};
 use lb_common::spec::{Instance, Transport};
 use lb_common::time::{Duration, Instant};
 use lb_common::vrrp::{
-    Advert, FaultReason, Input, InstanceId, Machine, Notes, PacketMeta, Params, Reason, ReceiveConfig, Reject,
-    Router, State, receive,
+    Advert, FaultReason, Input, InstanceId, Machine, Notes, PacketMeta, Params, Reason, ReceiveConfig,
+    Reject, Router, State, receive,
 };
 use lb_common::wire::vrrp::{Addresses, Advertisement, Auth, group};
 use std::collections::VecDeque;
@@ -153,7 +153,13 @@ impl Member {
     }
 
     /// Looks at the host again. True when the interface is another one than before, so that the machine must stop first.
-    pub(super) fn resolve(&mut self, now: Instant, router: &mut Router, table: &LinkTable, vips: &Vips) -> bool {
+    pub(super) fn resolve(
+        &mut self,
+        now: Instant,
+        router: &mut Router,
+        table: &LinkTable,
+        vips: &Vips,
+    ) -> bool {
         let before = self.resolution.interface.as_ref().map(|i| i.index);
         let new = resolve(table, &self.spec, vips, before);
         let moved = self.phase == Phase::Running
@@ -164,6 +170,10 @@ impl Member {
         if rebuilt {
             let r = &self.resolution;
             self.announcer.prepare(&self.spec, r.mac, r.source);
+            // Neighbours know another hardware address, or none of this one.
+            if self.holds && self.claim.is_none() {
+                self.announcer.start(now, &self.spec.announce);
+            }
         }
         if readdressed && self.resolution.source.is_some() {
             self.reconfigure(now, router);
@@ -212,7 +222,12 @@ impl Member {
     }
 
     /// Tells the machine what is in its way, if that is news. True when it was.
-    pub(super) fn set_fault(&mut self, now: Instant, router: &mut Router, fault: Option<FaultReason>) -> bool {
+    pub(super) fn set_fault(
+        &mut self,
+        now: Instant,
+        router: &mut Router,
+        fault: Option<FaultReason>,
+    ) -> bool {
         let before = self.phase;
         let phase = fault.map_or(Phase::Running, Phase::Faulty);
         if phase == before {
@@ -319,13 +334,19 @@ impl Member {
             Ok((advert, notes)) => {
                 self.counters.received += 1;
                 router.handle(now, self.id, Input::Advert(advert));
-                Ok((!notes.is_empty()).then_some((advert, notes)))
+                Ok(self.is_remarkable(&notes).then_some((advert, notes)))
             }
             Err(reject) => {
                 self.count_rejected(now, &reject);
                 Err(reject)
             }
         }
+    }
+
+    /// VIPs without a link-local one are as they are on every node that has this file.
+    fn is_remarkable(&self, notes: &Notes) -> bool {
+        let only_link_local = notes.interval_cs.is_none() && notes.addresses.is_none();
+        !notes.is_empty() && !only_link_local
     }
 
     fn count_rejected(&mut self, now: Instant, reject: &Reject) {
@@ -414,7 +435,9 @@ impl Member {
             Phase::New | Phase::Inherited | Phase::Running => None,
         };
         let priority = machine.map_or(self.spec.priority, Machine::effective_priority);
-        let heard = machine.and_then(Machine::active).filter(|_| state != State::Active);
+        let heard = machine
+            .and_then(Machine::active)
+            .filter(|_| state != State::Active);
         InstanceView {
             name: self.spec.name.clone(),
             vrid: self.spec.vrid.get(),
@@ -451,7 +474,10 @@ pub(super) enum SendError {
 }
 
 fn indices(r: &Resolution) -> (Option<u32>, Option<u32>) {
-    (r.interface.as_ref().map(|i| i.index), r.via.as_ref().map(|i| i.index))
+    (
+        r.interface.as_ref().map(|i| i.index),
+        r.via.as_ref().map(|i| i.index),
+    )
 }
 
 /// Stands in until the interface's address is known; the machine has not been started then.
@@ -461,7 +487,6 @@ fn unspecified(family: Family) -> IpAddr {
         Family::Ipv6 => Ipv6Addr::UNSPECIFIED.into(),
     }
 }
-
 
 fn receive_config(i: &Instance, source: IpAddr) -> ReceiveConfig {
     let peers = match &i.transport {
