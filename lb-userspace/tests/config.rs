@@ -2,9 +2,10 @@
 //!
 //! A fixture may begin with `# backends: ADDR ...` (as `--backend`) and `# resolve: NAME=ADDR ...` (instead of the DNS).
 //! `CPLB_BLESS=1` writes the expected reports anew; read the difference before you commit it.
+#![expect(clippy::unwrap_used, reason = "a test may")]
 use lb_userspace::cli::{check, schema};
 use lb_userspace::config::report::Stage;
-use lb_userspace::config::{FileKind, Loaded, Overrides, Report, document, load_text};
+use lb_userspace::config::{FileKind, Loaded, Overrides, Report, load_text, yaml};
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -116,9 +117,6 @@ fn assert_sound(report: &Report) {
 fn the_resolved_file_loads_to_the_same_spec_without_a_warning_that_was_not_there() {
     for path in valid_files() {
         let loaded = load(&name(&path), &fs::read(&path).unwrap()).unwrap();
-        if loaded.spec.instances.is_empty() {
-            continue; // A disabled k0s file may hold nothing, which a native one may not.
-        }
         let text = check::resolved(&loaded.spec).unwrap();
         let again = match load_text("resolved.json", text.as_bytes(), &Overrides::default(), &nobody) {
             Ok(again) => again,
@@ -126,6 +124,13 @@ fn the_resolved_file_loads_to_the_same_spec_without_a_warning_that_was_not_there
         };
         assert_eq!(again.spec, loaded.spec, "{}", path.display());
         assert_eq!(again.kind, FileKind::Native);
+        let (before, after) = (&loaded.warnings.entries, &again.warnings.entries);
+        assert!(
+            after.len() <= before.len(),
+            "{}: {}",
+            path.display(),
+            again.warnings
+        );
     }
 }
 
@@ -134,13 +139,8 @@ fn nobody(name: &str) -> Result<Vec<IpAddr>, String> {
 }
 
 fn json(bytes: &[u8]) -> Option<serde_json::Value> {
-    let text = document::text(bytes).ok()?;
-    Some(
-        document::parse(&text)
-            .ok()?
-            .with_yaml_1_1_booleans(&text)
-            .to_json(),
-    )
+    let text = yaml::text(bytes).ok()?;
+    Some(yaml::parse(&text).ok()?.with_yaml_1_1_booleans(&text).to_json())
 }
 
 #[test]
@@ -171,10 +171,8 @@ fn every_resolved_file_is_valid_by_the_schema() {
     let validator = jsonschema::validator_for(&schema::schema()).unwrap();
     for path in valid_files() {
         let loaded = load(&name(&path), &fs::read(&path).unwrap()).unwrap();
-        if !loaded.spec.instances.is_empty() {
-            let value = serde_json::from_str(&check::resolved(&loaded.spec).unwrap()).unwrap();
-            assert!(validator.is_valid(&value), "{}", path.display());
-        }
+        let value = serde_json::from_str(&check::resolved(&loaded.spec).unwrap()).unwrap();
+        assert!(validator.is_valid(&value), "{}", path.display());
     }
 }
 
@@ -271,10 +269,8 @@ mod properties {
             Ok(loaded) => {
                 let _ = loaded.warnings.to_string();
                 let text = check::resolved(&loaded.spec).unwrap();
-                if !loaded.spec.instances.is_empty() {
-                    let again = load_text("resolved", text.as_bytes(), &Overrides::default(), &nobody);
-                    assert_eq!(again.map(|l| l.spec).map_err(|r| r.to_string()), Ok(loaded.spec));
-                }
+                let again = load_text("resolved", text.as_bytes(), &Overrides::default(), &nobody);
+                assert_eq!(again.map(|l| l.spec).map_err(|r| r.to_string()), Ok(loaded.spec));
             }
             Err(report) => assert_sound(&report),
         }
@@ -286,7 +282,7 @@ mod properties {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+        #![proptest_config(config())]
 
         #[test]
         fn random_bytes_give_problems_and_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
@@ -304,11 +300,11 @@ mod properties {
         }
     }
 
-    fn cases() -> u32 {
-        std::env::var("PROPTEST_CASES")
-            .ok()
-            .and_then(|c| c.parse().ok())
-            .unwrap_or(256)
+    fn config() -> ProptestConfig {
+        ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        }
     }
 }
 
@@ -421,6 +417,65 @@ fn no_nesting_is_too_deep_for_the_stack() {
     let brackets = format!("{}a: {}{}", "- ".repeat(70), "[".repeat(254), "]".repeat(254));
     for text in [lines, stairs, brackets, towers(20), towers(31), towers(40)] {
         let report = load("deep.yaml", text.as_bytes()).unwrap_err();
+        assert_sound(&report);
+    }
+}
+
+/// A long file, filled with whatever is compared with its neighbours, gets an answer: the daemon reads files while it
+/// holds the address. No time is asserted; a square of the length would make this test's very long.
+#[test]
+fn long_files_get_an_answer() {
+    let head = "apiVersion: cplb.io/v1alpha1\nkind: ControlPlaneLoadBalancer\nspec:\n";
+    let fill = |line: &dyn Fn(usize) -> String| {
+        let mut text = String::from(head);
+        for n in 0.. {
+            let next = line(n);
+            if text.len() + next.len() > 1 << 18 {
+                break;
+            }
+            text.push_str(&next);
+        }
+        text
+    };
+    let with = |start: &str, line: &dyn Fn(usize) -> String| {
+        fill(&|n| {
+            if n == 0 {
+                format!("{start}{}", line(n))
+            } else {
+                line(n)
+            }
+        })
+    };
+    let files = [
+        fill(&|n| format!("  k{n}: 1\n")),
+        with("  vrrpInstances:\n", &|n| {
+            format!(
+                "    - virtualIPs: [10.{}.{}.{}/8]\n",
+                n >> 16,
+                n >> 8 & 255,
+                n & 255
+            )
+        }),
+        with("  vrrpInstances:\n", &|_| "    - 1\n".into()),
+        with("  virtualServers:\n", &|n| {
+            format!("    - ipAddress: 10.{}.{}.1\n", n >> 8 & 255, n & 255)
+        }),
+        with(
+            "  vrrpInstances:\n    - virtualIPs: [192.0.2.1/24]\n  virtualServers:\n    - ipAddress: 192.0.2.1\n      realServers:\n",
+            &|n| format!("        - address: 10.{}.{}.{}\n", n >> 16, n >> 8 & 255, n & 255),
+        ),
+        with(
+            "  vrrpInstances:\n    - virtualIPs: [192.0.2.1/24]\n      unicastPeers:\n",
+            &|n| format!("        - 10.{}.{}.{}\n", n >> 16, n >> 8 & 255, n & 255),
+        ),
+        with(
+            "  vrrpInstances:\n    - virtualIPs: [192.0.2.1/24]\n      track:\n",
+            &|n| format!("        - interface: e{n}\n"),
+        ),
+        with("  syncGroups:\n", &|n| format!("    - name: g{n}\n")),
+    ];
+    for text in files {
+        let report = load("large.yaml", text.as_bytes()).unwrap_err();
         assert_sound(&report);
     }
 }

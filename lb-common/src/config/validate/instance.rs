@@ -2,7 +2,7 @@
 use super::super::path::Path;
 use super::super::problem::{Findings, Problem};
 use super::super::raw::{Garp, Track, VrrpInstance};
-use super::{Dialect, advert, bad_interface, bad_name, is_interface, is_name, number, unicast};
+use super::{Dialect, advert, at_most, bad_interface, bad_name, is_interface, is_name, number, unicast};
 use crate::model::{AuthPass, Family, IpPrefix, MacAddr, Priority, Version, Vrid};
 use crate::spec::{Announce, Instance, InterfaceSelector, TrackInterface};
 use alloc::format;
@@ -13,6 +13,8 @@ use core::time::Duration;
 
 /// k0s's `addressLabel`, and ours.
 const ADDRESS_LABEL: u32 = 10_000;
+/// More interfaces than a node has.
+const MAX_TRACKED: usize = 255;
 /// VRRP counts them in a byte.
 const MAX_IPV4_VIPS: usize = 255;
 /// What one packet of 1500 bytes carries beside its headers.
@@ -359,6 +361,9 @@ fn announce(raw: Option<&Garp>, at: &Path, f: &mut Findings) -> Option<Announce>
 fn track(raw: &VrrpInstance, at: &Path, f: &mut Findings) -> Option<Vec<TrackInterface>> {
     let list = raw.track.as_deref().unwrap_or_default();
     let mut out: Vec<TrackInterface> = Vec::new();
+    if !at_most(list.len(), MAX_TRACKED, &at.key("track"), f) {
+        return None;
+    }
     for (i, t) in list.iter().enumerate() {
         let at = at.key("track").index(i);
         let weight = f.take(number(

@@ -127,11 +127,19 @@ fn native(file: &native::ControlPlaneLoadBalancer, f: &mut Findings) -> Option<D
         );
         return None;
     };
-    if spec.vrrp_instances.as_ref().is_none_or(Vec::is_empty) {
-        let at = base.key("vrrpInstances");
-        f.refuse(
+    let enabled = spec.enabled.unwrap_or(true);
+    let at = base.key("vrrpInstances");
+    match &spec.vrrp_instances {
+        None => f.refuse(
             Problem::new(&at, "vrrpInstances must be defined").help("at least one with virtualIPs is needed"),
-        );
+        ),
+        Some(list) if list.is_empty() && enabled => {
+            f.warn(Problem::new(
+                &at,
+                "there is nothing to do until vrrpInstances are given",
+            ));
+        }
+        Some(_) => {}
     }
     let api_port = match spec.api.as_ref().and_then(|a| a.port) {
         None => Some(6443),
@@ -140,7 +148,7 @@ fn native(file: &native::ControlPlaneLoadBalancer, f: &mut Findings) -> Option<D
     Some(Draft {
         dialect: Dialect::Native,
         name: name.unwrap_or_else(|| "cplb".into()),
-        enabled: spec.enabled.unwrap_or(true),
+        enabled,
         api_port: api_port.unwrap_or(6443),
         instances: spec.vrrp_instances.clone().unwrap_or_default(),
         servers: spec.virtual_servers.clone().unwrap_or_default(),
@@ -152,12 +160,7 @@ fn native(file: &native::ControlPlaneLoadBalancer, f: &mut Findings) -> Option<D
 }
 
 fn assemble(d: &Draft, facts: &Facts, f: &mut Findings) -> Option<(Spec, Vec<super::RealServerSource>)> {
-    if d.instances.len() > MAX_INSTANCES {
-        let message = format!(
-            "{} instances, but there are {MAX_INSTANCES} virtualRouterIDs",
-            d.instances.len()
-        );
-        f.refuse(Problem::new(&d.base.key("vrrpInstances"), message));
+    if !at_most(d.instances.len(), MAX_INSTANCES, &d.base.key("vrrpInstances"), f) {
         return None;
     }
     let mut list = Vec::new();
@@ -214,6 +217,17 @@ fn is_interface(name: &str) -> bool {
 fn bad_interface(at: &Path, name: &str) -> Problem {
     Problem::new(at, format!("{name:?} cannot be an interface"))
         .help("write a name of at most 15 bytes such as eth0")
+}
+
+/// Whether a list is no longer than what is worth comparing each of with all others; says so where it is.
+fn at_most(length: usize, most: usize, at: &Path, f: &mut Findings) -> bool {
+    if length > most {
+        f.refuse(Problem::new(
+            at,
+            format!("{length} entries, but at most {most} are taken"),
+        ));
+    }
+    length <= most
 }
 
 /// A number within a range, both ends included.

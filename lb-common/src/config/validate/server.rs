@@ -5,7 +5,7 @@ use super::super::path::Path;
 use super::super::problem::{Findings, Problem};
 use super::super::raw::{Port, PortPolicy, VirtualServer as Raw};
 use super::policy::{self, Layers, Policy};
-use super::{Draft, Instances, backends, bad_name, is_name, number};
+use super::{Draft, Instances, at_most, backends, bad_name, is_name, number};
 use crate::model::{Family, ServiceKey};
 use crate::spec::{HealthCheckKind, VirtualServer};
 use alloc::format;
@@ -13,7 +13,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-/// Each is compared with all others.
+/// With their ports.
 const MAX_SERVERS: usize = 1024;
 
 type Servers = (Vec<VirtualServer>, Vec<RealServerSource>);
@@ -26,10 +26,7 @@ pub(super) fn check_all(d: &Draft, all: &Instances, facts: &Facts, f: &mut Findi
         .iter()
         .map(|s| s.ports.as_ref().map_or(1, Vec::len))
         .sum::<usize>();
-    if count > MAX_SERVERS {
-        let message =
-            format!("{count} virtual servers with their ports, but at most {MAX_SERVERS} are taken");
-        f.refuse(Problem::new(&d.base.key("virtualServers"), message));
+    if !at_most(count, MAX_SERVERS, &d.base.key("virtualServers"), f) {
         return out;
     }
     for (i, raw) in d.servers.iter().enumerate() {
