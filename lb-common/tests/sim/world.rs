@@ -50,7 +50,8 @@ impl World {
         };
         let longest_cs = match version {
             Version::V2 => base_cs,
-            Version::V3 => base_cs * 2,
+            // More than three of the others': whoever does not adopt it would not bear it.
+            Version::V3 => base_cs * 4,
         };
         let all_preempt = rng.chance(50);
         let interval = Duration::from_millis(u64::from(longest_cs) * 10);

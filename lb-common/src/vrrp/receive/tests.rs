@@ -80,7 +80,7 @@ fn a_good_advert_is_taken_in_any_order_of_its_vips_and_in_both_checksum_forms() 
 }
 
 #[test]
-fn headline_5_other_vips_are_noted_and_not_a_reason_for_a_second_active_router() {
+fn t8_headline_5_other_vips_are_noted_and_not_a_reason_for_a_second_active_router() {
     for version in [Version::V2, Version::V3] {
         let other = Advertisement {
             addresses: Addresses::of(
