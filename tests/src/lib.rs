@@ -17,6 +17,7 @@
 #![warn(missing_docs)]
 
 pub mod apiserver;
+pub mod bench;
 pub mod capture;
 pub mod client;
 pub mod cplb;
