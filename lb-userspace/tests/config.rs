@@ -310,11 +310,14 @@ mod properties {
 
 mod command {
     use super::*;
+    use lb_userspace::cli::ConfigArg;
 
     fn run(file: &str, backends: &[&str], json: bool) -> (u8, String, String) {
         let args = check::Args {
-            config: root().join(file),
-            backends: backends.iter().map(|b| (*b).to_owned()).collect(),
+            file: ConfigArg {
+                config: root().join(file),
+                backends: backends.iter().map(|b| (*b).to_owned()).collect(),
+            },
             json,
         };
         let (mut out, mut err) = (Vec::new(), Vec::new());

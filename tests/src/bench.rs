@@ -70,7 +70,7 @@ impl Fault {
 pub struct Seen {
     /// The longest run of unanswered probes.
     pub gap: Duration,
-    /// How long both nodes had the address; `None`: still, after 6 s.
+    /// How long both nodes had the address; `None`: still after 6 s, or cut off from each other.
     pub both_held: Option<Duration>,
 }
 
@@ -137,18 +137,18 @@ impl Pair {
         wait::until("the second node to hold", Duration::from_secs(10), || n2.holds(vip).then_some(()))
             .with_context(|| self.backup.daemon().log())?;
         let taken = Instant::now();
-        sleep(Duration::from_millis(700).max(self.interval));
-        let gap = prober.finish()?.longest();
         let both_held = loop {
             if !n1.holds(vip) {
                 break Some(taken.elapsed());
             }
-            if taken.elapsed() > FOREVER {
+            // A node that is cut off cannot know: each part has its holder.
+            if taken.elapsed() > FOREVER || fault == Fault::Cut {
                 break None;
             }
-            sleep(Duration::from_millis(10));
+            sleep(Duration::from_millis(5));
         };
-        Ok(Seen { gap, both_held })
+        sleep(Duration::from_millis(700).max(self.interval).saturating_sub(taken.elapsed()));
+        Ok(Seen { gap: prober.finish()?.longest(), both_held })
     }
 
     /// From the fault to the second node's gratuitous ARP for the last of the addresses.

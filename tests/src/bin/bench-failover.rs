@@ -70,14 +70,14 @@ fn gaps(repeat: usize) -> Result<()> {
                 ours.to_string(),
                 theirs.to_string(),
                 ours.ratio(&theirs),
-                Spread::held(&our_double),
-                Spread::held(&their_double),
+                if fault == Fault::Cut { "-".into() } else { Spread::held(&our_double) },
+                if fault == Fault::Cut { "-".into() } else { Spread::held(&their_double) },
             ]);
         }
     }
     eprintln!();
     let head =
-        ["adverts", "fault", "cplb ms", "keepalived ms", "ratio", "cplb: both hold", "keepalived: both hold"];
+        ["adverts", "fault", "cplb ms", "keepalived ms", "ratio", "cplb: both hold ms", "keepalived: both hold ms"];
     println!("Gap that a prober of 2 ms sees, median (least - most) of {repeat}:\n{}", table(&head, &rows));
     Ok(())
 }
