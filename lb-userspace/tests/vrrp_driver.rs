@@ -304,15 +304,14 @@ fn members_of_a_sync_group_go_together() {
             members: vec![0, 1],
         }]
     };
+    // Each begins on its own; the group comes by a reload.
     let start = |node, priority| {
-        let config = Config {
+        let r = lab.start(node, two(priority));
+        r.send(Command::Reload {
             instances: two(priority),
             sync_groups: groups(),
-            linger: Duration::from_millis(100),
-            realtime: None,
-            leaving: false,
-        };
-        lab.start_with(node, config)
+        });
+        r
     };
     let all = |r: &Running, state| r.view().instances.iter().all(|i| i.state == state);
     let a = start(0, 200);

@@ -248,6 +248,15 @@ impl Member {
         true
     }
 
+    /// Repeats what was said last: a group knows of a member only what it was told since that joined.
+    pub(super) fn say_again(&self, now: Instant, router: &mut Router) {
+        match self.phase {
+            Phase::Running if !self.leaving => router.handle(now, self.id, Input::Startup),
+            Phase::Faulty(reason) => router.handle(now, self.id, Input::Fault(reason)),
+            Phase::New | Phase::Inherited | Phase::Running => {}
+        }
+    }
+
     /// Leaves well.
     pub(super) fn shut_down(&mut self, now: Instant, router: &mut Router) {
         if !self.leaving {
