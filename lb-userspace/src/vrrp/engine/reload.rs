@@ -131,6 +131,9 @@ impl Engine {
                 *self.group_ids.entry(name.to_owned()).or_insert(GroupId(next))
             });
             self.router.regroup(now, m.id, group);
+            if group.is_some() {
+                m.say_again(now, &mut self.router);
+            }
         }
     }
 
