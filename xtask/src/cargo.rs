@@ -81,6 +81,36 @@ pub(crate) fn lab_binary(package: &str, binary: &str) -> Result<PathBuf> {
         .with_context(|| format!("{package} has no binary {binary}"))
 }
 
+/// Builds `cplb` so that it needs nothing of the machine it runs on.
+///
+/// The C library is linked in, which takes no more than gcc. With `--target` the flag stays away from build scripts
+/// and procedural macros, which are shared libraries.
+pub(crate) fn static_cplb(profile: &str) -> Result<PathBuf> {
+    let target = format!("{}-unknown-linux-gnu", env::consts::ARCH);
+    let variable = format!(
+        "CARGO_TARGET_{}_RUSTFLAGS",
+        target.replace('-', "_").to_uppercase()
+    );
+    let mut command = cargo();
+    command
+        .args([
+            "build",
+            "--profile",
+            profile,
+            "--package",
+            "lb-userspace",
+            "--bin",
+            "cplb",
+            "--target",
+            &target,
+        ])
+        .env(variable, "-C target-feature=+crt-static");
+    let found = artifacts(&mut command)?
+        .into_iter()
+        .find(|a| a.name == "cplb" && a.kind == "bin");
+    found.map(|a| a.path).context("lb-userspace has no binary cplb")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
