@@ -39,6 +39,16 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// The instances that take part: none while it is not enabled.
+    pub fn active_instances(&self) -> &[Instance] {
+        if self.enabled { &self.instances } else { &[] }
+    }
+
+    /// Their sync groups.
+    pub fn active_sync_groups(&self) -> &[SyncGroup] {
+        if self.enabled { &self.sync_groups } else { &[] }
+    }
+
     /// Every VIP of every instance.
     pub fn virtual_ips(&self) -> impl Iterator<Item = IpPrefix> + '_ {
         self.instances.iter().flat_map(|i| i.virtual_ips.iter().copied())

@@ -9,8 +9,16 @@
 //! ```
 //! Layer rule: `libc`, `neli`, `rtnetlink` and `netlink-*` are used in [`sys`], [`vrrp`] sockets and
 //! [`datapath`] only; nothing above names their types.
+pub mod admin;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod daemon;
 pub mod datapath;
+pub mod guardian;
+pub mod health;
+pub mod logging;
+pub mod reconcile;
+pub mod rundir;
 pub mod sys;
 pub mod vrrp;

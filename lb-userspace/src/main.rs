@@ -1,2 +1,6 @@
-//! `cplb`: see `lb_userspace`.
-fn main() {}
+//! `cplb`: see [`lb_userspace`].
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lb_userspace::cli::main()
+}

@@ -105,3 +105,102 @@ pub struct SyncDaemon {
     /// Its group.
     pub sync_id: u8,
 }
+
+/// Where an address goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize),
+    serde(rename_all = "camelCase")
+)]
+pub enum Place {
+    /// The link for direct routing: [`super::LOCAL_LINK`], or `lo` where the kernel has no dummy device.
+    Local,
+    /// The interface with this index.
+    Interface(u32),
+}
+
+/// An address of ours and where it is. `Local` sorts first: it is added first and deleted last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize),
+    serde(rename_all = "camelCase")
+)]
+pub struct Address {
+    /// Where.
+    pub place: Place,
+    /// Address and prefix length.
+    pub address: IpPrefix,
+}
+
+/// A kernel parameter by its path below `/proc/sys`, with slashes: an interface's name may hold dots and never a slash.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(Serialize, Deserialize), serde(transparent))]
+pub struct Sysctl(pub String);
+
+impl Sysctl {
+    /// `net/ipv4/conf/<interface>/<name>`.
+    pub fn ipv4_conf(interface: &str, name: &str) -> Self {
+        Self(alloc::format!("net/ipv4/conf/{interface}/{name}"))
+    }
+
+    /// `net/ipv4/vs/<name>`; IPVS keeps both families' there.
+    pub fn ipvs(name: &str) -> Self {
+        Self(alloc::format!("net/ipv4/vs/{name}"))
+    }
+}
+
+impl core::fmt::Display for Sysctl {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a kernel parameter has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize),
+    serde(rename_all = "camelCase")
+)]
+pub enum Bound {
+    /// This or more: a stricter administrator is left alone.
+    AtLeast(i32),
+    /// Exactly this.
+    Exactly(i32),
+}
+
+impl Bound {
+    /// What to write where `now` is read; `None`: nothing.
+    pub const fn to_write(self, now: i32) -> Option<i32> {
+        match self {
+            Self::AtLeast(v) => {
+                if now >= v {
+                    None
+                } else {
+                    Some(v)
+                }
+            }
+            Self::Exactly(v) => {
+                if now == v {
+                    None
+                } else {
+                    Some(v)
+                }
+            }
+        }
+    }
+}
+
+/// What the director guard has to know (see ARCHITECTURE.md): which packets this node may schedule.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(Serialize, Deserialize), serde(rename_all = "camelCase"))]
+pub struct GuardSpec {
+    /// The virtual IPs that it watches.
+    pub vips: alloc::collections::BTreeSet<IpAddr>,
+    /// The other directors: what comes from them is balanced already.
+    pub peers: alloc::collections::BTreeSet<crate::model::MacAddr>,
+    /// Whether what comes out of a tunnel is balanced already: some virtual server uses TUN.
+    pub tunnels: bool,
+}

@@ -1,5 +1,29 @@
-//! From what is to be true to what must be done: `desired()`, what was `Observed`, and the `diff` of the two as a
-//! `Vec<Op>` in an order that never shows a client half of it.
+//! From what is to be true to what must be done.
+//!
+//! ```text
+//! Spec + Roles + HealthView + Neighbours --desired()--> Desired --+
+//!                                                                 +--diff()--> Vec<Op>
+//! kernel --observe()--> Observed ---------------------------------+
+//! ```
+//! The order of the ops is a property of the plan: what a client could reach is built from the back to the front (link,
+//! guard, virtual server, real servers, address) and taken down from the front to the back, so that no client ever sees
+//! half of it.
+mod desired;
+mod diff;
 mod kernel;
+mod observed;
+mod op;
 
-pub use kernel::{AddressKey, DaemonRole, Destination, Lifetime, Service, SyncDaemon};
+pub use desired::{Context, Desired, Role, desired};
+pub use diff::diff;
+pub use kernel::{
+    Address, AddressKey, Bound, DaemonRole, Destination, GuardSpec, Lifetime, Place, Service, SyncDaemon,
+    Sysctl,
+};
+pub use observed::{LocalLink, Observed, ObservedAddress};
+pub use op::Op;
+
+/// The link that carries the VIPs of direct routing on every node: k0s's name for it.
+pub const LOCAL_LINK: &str = "dummyvip0";
+/// How long the kernel keeps a held address that nobody renews.
+pub const LEASE: core::time::Duration = core::time::Duration::from_secs(3);

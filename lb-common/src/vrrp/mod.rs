@@ -20,9 +20,22 @@
 //! 3. [`Router::poll_action`] until `None`, doing what it says;
 //! 4. sleep until a packet or [`Router::poll_timeout`].
 mod action;
+mod election;
+mod group;
 mod input;
+mod machine;
 mod params;
+mod receive;
+mod refusal;
+mod router;
+mod timers;
+pub mod track;
 
 pub use action::{Action, Reason, State};
 pub use input::{Advert, FaultReason, Input};
+pub use machine::{Heard, Machine};
 pub use params::Params;
+pub use receive::{PacketMeta, ReceiveConfig, receive};
+pub use refusal::{Notes, Refusal, Reject};
+pub use router::{GroupId, InstanceId, Router};
+pub use timers::{active_down_interval, longest_down_interval, skew_time};

@@ -1,0 +1,24 @@
+//! The files' shapes: one field a key, nothing checked but the type. `None` is a key that was left out (or null).
+//!
+//! The doc comments of the fields become the descriptions of `cplb schema`, so they say the unit and the default.
+//! k0s's types are apart from the native ones although the names are the same: k0s has fewer, and other defaults.
+pub mod instance;
+pub mod k0s;
+pub mod k0sctl;
+pub mod native;
+pub mod server;
+
+pub use instance::{Garp, Track, VrrpInstance};
+pub use native::{ConnectionSync, IpvsTimeouts, Metadata, SyncGroup};
+pub use server::{Granularity, HealthCheck, Port, PortPolicy, RealServer, Tunnel, VirtualServer};
+
+/// A whole file.
+#[derive(Clone, Debug, PartialEq)]
+pub enum File {
+    /// `kind: ControlPlaneLoadBalancer`.
+    Native(native::ControlPlaneLoadBalancer),
+    /// `kind: ClusterConfig`.
+    K0s(k0s::ClusterConfig),
+    /// `kind: Cluster`.
+    K0sctl(k0sctl::Cluster),
+}

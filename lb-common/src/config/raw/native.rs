@@ -1,0 +1,134 @@
+//! The native file: `apiVersion: cplb.io/v1alpha1`, `kind: ControlPlaneLoadBalancer`.
+use super::super::duration::GoDuration;
+use super::{VirtualServer, VrrpInstance};
+use alloc::string::String;
+use alloc::vec::Vec;
+#[cfg(feature = "serde")]
+use {
+    schemars::JsonSchema,
+    serde::{Deserialize, Serialize},
+};
+
+/// A control plane's address and what is balanced behind it.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize, JsonSchema),
+    serde(rename_all = "camelCase", deny_unknown_fields)
+)]
+pub struct ControlPlaneLoadBalancer {
+    /// `cplb.io/v1alpha1`.
+    pub api_version: Option<String>,
+    /// `ControlPlaneLoadBalancer`.
+    pub kind: Option<String>,
+    /// Names this configuration.
+    pub metadata: Option<Metadata>,
+    /// What is to be true.
+    #[cfg_attr(feature = "serde", schemars(required))]
+    pub spec: Option<Spec>,
+}
+
+/// Names a configuration.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize, JsonSchema),
+    serde(rename_all = "camelCase", deny_unknown_fields)
+)]
+pub struct Metadata {
+    /// Shown in the status and in metrics. Default: cplb.
+    pub name: Option<String>,
+}
+
+/// What is to be true.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize, JsonSchema),
+    serde(rename_all = "camelCase", deny_unknown_fields)
+)]
+pub struct Spec {
+    /// False: the file is checked and nothing is done. Default: true.
+    pub enabled: Option<bool>,
+    /// The virtual routers; each carries its virtual IPs from node to node.
+    #[cfg_attr(feature = "serde", schemars(required, length(max = 255)))]
+    pub vrrp_instances: Option<Vec<VrrpInstance>>,
+    /// Instances that are active on one node together, or not at all.
+    pub sync_groups: Option<Vec<SyncGroup>>,
+    /// What is balanced on the virtual IPs. Left out: the virtual IP alone.
+    pub virtual_servers: Option<Vec<VirtualServer>>,
+    /// The kernel's connection synchronisation. Left out: off.
+    pub connection_sync: Option<ConnectionSync>,
+    /// IPVS's protocol timeouts of the whole network namespace. Left out: the kernel's.
+    pub ipvs_timeouts: Option<IpvsTimeouts>,
+    /// The Kubernetes API server.
+    pub api: Option<Api>,
+}
+
+/// The Kubernetes API server.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize, JsonSchema),
+    serde(rename_all = "camelCase", deny_unknown_fields)
+)]
+pub struct Api {
+    /// Its port, used by virtual servers that name none. 1-65535. Default: 6443.
+    #[cfg_attr(feature = "serde", schemars(range(min = 1, max = 65535)))]
+    pub port: Option<i64>,
+}
+
+/// Instances that are active on one node together, or not at all.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize, JsonSchema),
+    serde(rename_all = "camelCase", deny_unknown_fields)
+)]
+pub struct SyncGroup {
+    /// Its name.
+    #[cfg_attr(feature = "serde", schemars(required))]
+    pub name: Option<String>,
+    /// Names of instances; at least two, each in one group only.
+    #[cfg_attr(feature = "serde", schemars(required, length(min = 2)))]
+    pub instances: Option<Vec<String>>,
+}
+
+/// The kernel's connection synchronisation: the holder tells the others which connections there are.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize, JsonSchema),
+    serde(rename_all = "camelCase", deny_unknown_fields)
+)]
+pub struct ConnectionSync {
+    /// Default: true, where connectionSync is there at all.
+    pub enabled: Option<bool>,
+    /// The interface for its multicast. Default: that of the instance.
+    pub interface: Option<String>,
+    /// 0-255, the same on all nodes of the group. Default: the instance's virtualRouterID.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "syncID"),
+        schemars(range(min = 0, max = 255))
+    )]
+    pub sync_id: Option<i64>,
+    /// Name of the instance whose holder sends. Default: the first.
+    pub instance: Option<String>,
+}
+
+/// IPVS's protocol timeouts, whole seconds.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize, JsonSchema),
+    serde(rename_all = "camelCase", deny_unknown_fields)
+)]
+pub struct IpvsTimeouts {
+    /// An idle established TCP connection. 0s or left out: as the kernel has it.
+    pub tcp: Option<GoDuration>,
+    /// A TCP connection after FIN. 0s or left out: as the kernel has it.
+    pub tcp_fin: Option<GoDuration>,
+    /// UDP after the last datagram. 0s or left out: as the kernel has it.
+    pub udp: Option<GoDuration>,
+}

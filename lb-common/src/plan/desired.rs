@@ -1,0 +1,228 @@
+//! What the kernel should hold on this node, given who holds what.
+use super::{
+    Address, Bound, DaemonRole, Destination, GuardSpec, LEASE, Lifetime, Place, Service, SyncDaemon, Sysctl,
+};
+use crate::health::HealthView;
+use crate::model::{Family, Forwarding, IpPrefix, MacAddr, Scheduler, ServiceKey};
+use crate::spec::{DatapathKind, IpvsTimeouts, Spec, VirtualServer};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv6Addr};
+
+/// One instance as the election has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Role {
+    /// The instance's name.
+    pub name: String,
+    /// Its interface's index and name, when there is one.
+    pub interface: Option<(u32, String)>,
+    /// What moves.
+    pub virtual_ips: Vec<IpPrefix>,
+    /// Whether this node is to hold it.
+    pub holds: bool,
+}
+
+/// What is true of this node at the moment, besides the specification.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// Who holds what, as the election has it.
+    pub roles: &'a [Role],
+    /// Which real servers answer.
+    pub health: &'a HealthView,
+    /// MAC addresses of the other directors.
+    pub peers: &'a BTreeSet<MacAddr>,
+    /// False where the kernel has no IPVS: virtual servers are left out (and that is said elsewhere).
+    pub ipvs: bool,
+}
+
+/// Everything that the kernel should hold for us.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// Whether the link for direct routing is wanted.
+    pub local_link: bool,
+    /// Addresses.
+    pub addresses: BTreeMap<Address, Lifetime>,
+    /// Virtual servers with their real servers, these sorted by address and port.
+    pub services: BTreeMap<ServiceKey, (Service, Vec<Destination>)>,
+    /// Kernel parameters.
+    pub sysctls: BTreeMap<Sysctl, Bound>,
+    /// Labels of IPv6 VIPs.
+    pub labels: BTreeMap<Ipv6Addr, u32>,
+    /// The synchronisation daemon.
+    pub sync: Option<SyncDaemon>,
+    /// IPVS's timeouts.
+    pub timeouts: Option<IpvsTimeouts>,
+    /// The director guard.
+    pub guard: Option<GuardSpec>,
+}
+
+/// What this node's kernel should hold.
+pub fn desired(spec: &Spec, cx: &Context<'_>) -> Desired {
+    let mut want = Desired::default();
+    if !spec.enabled {
+        return want;
+    }
+    for role in cx.roles {
+        hold(&mut want, role);
+    }
+    for vs in spec.virtual_servers.iter().filter(|vs| is_ipvs(vs)) {
+        serve(&mut want, vs, spec, cx);
+        if cx.ipvs {
+            direct(&mut want, vs, cx);
+        }
+    }
+    labels(&mut want, spec);
+    if cx.ipvs && spec.virtual_servers.iter().any(is_ipvs) {
+        want.sync = sync(spec, cx);
+        want.timeouts = spec.timeouts;
+    }
+    want
+}
+
+fn is_ipvs(vs: &VirtualServer) -> bool {
+    matches!(vs.datapath, DatapathKind::Auto | DatapathKind::Ipvs)
+}
+
+/// The holder's addresses, on a lease.
+fn hold(want: &mut Desired, role: &Role) {
+    let Some((index, interface)) = role.interface.as_ref().filter(|_| role.holds) else {
+        return;
+    };
+    if role.virtual_ips.iter().any(|v| v.family() == Family::Ipv4) {
+        // Else the kernel takes a subnet's other addresses away with its first one (`inet_del_ifa`).
+        want.sysctls.insert(Sysctl::ipv4_conf(interface, "promote_secondaries"), Bound::AtLeast(1));
+    }
+    for vip in &role.virtual_ips {
+        want.addresses.insert(
+            Address {
+                place: Place::Interface(*index),
+                address: *vip,
+            },
+            Lifetime::Lease(LEASE),
+        );
+    }
+}
+
+/// What every node of a direct-routed virtual server needs to take its packets: the VIP on a link that nobody asks for
+/// by ARP, and an interface that does not answer for it either (k0s #4700).
+fn serve(want: &mut Desired, vs: &VirtualServer, spec: &Spec, cx: &Context<'_>) {
+    if !vs.forwarding.needs_vip_on_real_server() {
+        want.sysctls
+            .insert(forwarding_switch(vs.key.address), Bound::AtLeast(1));
+        return;
+    }
+    want.local_link = true;
+    want.addresses.insert(
+        Address {
+            place: Place::Local,
+            address: IpPrefix::host(vs.key.address),
+        },
+        Lifetime::Forever,
+    );
+    let name = spec.instances.get(vs.instance).map(|i| i.name.as_str());
+    let role = cx.roles.iter().find(|r| Some(r.name.as_str()) == name);
+    if let (Family::Ipv4, Some((_, interface))) = (
+        Family::of(vs.key.address),
+        role.and_then(|r| r.interface.as_ref()),
+    ) {
+        want.sysctls
+            .insert(Sysctl::ipv4_conf(interface, "arp_ignore"), Bound::AtLeast(1));
+        want.sysctls
+            .insert(Sysctl::ipv4_conf(interface, "arp_announce"), Bound::AtLeast(2));
+    }
+}
+
+fn forwarding_switch(address: IpAddr) -> Sysctl {
+    match Family::of(address) {
+        Family::Ipv4 => Sysctl("net/ipv4/ip_forward".into()),
+        Family::Ipv6 => Sysctl("net/ipv6/conf/all/forwarding".into()),
+    }
+}
+
+/// Whether this node holds `address`.
+fn holds(cx: &Context<'_>, address: IpAddr) -> bool {
+    cx.roles
+        .iter()
+        .any(|r| r.holds && r.interface.is_some() && r.virtual_ips.iter().any(|v| v.addr() == address))
+}
+
+/// The virtual server, on its holder only, and the guard on every node.
+fn direct(want: &mut Desired, vs: &VirtualServer, cx: &Context<'_>) {
+    if vs.forwarding.needs_vip_on_real_server() {
+        let guard = want.guard.get_or_insert_default();
+        guard.vips.insert(vs.key.address);
+        guard.peers.clone_from(cx.peers);
+        guard.tunnels |= matches!(vs.forwarding, Forwarding::Tunnel { .. });
+    }
+    want.sysctls
+        .insert(Sysctl::ipvs("expire_nodest_conn"), Bound::Exactly(1));
+    want.sysctls
+        .insert(Sysctl::ipvs("expire_quiescent_template"), Bound::Exactly(1));
+    if vs.scheduler == Scheduler::MaglevHash {
+        // A connection of the holder before us starts here in the middle: without this it is no TCP to IPVS.
+        want.sysctls.insert(Sysctl::ipvs("sloppy_tcp"), Bound::Exactly(1));
+    }
+    if !holds(cx, vs.key.address) {
+        return;
+    }
+    let service = Service {
+        key: vs.key,
+        scheduler: vs.scheduler,
+        flags: vs.flags,
+        persistence: vs.persistence,
+    };
+    want.services
+        .insert(vs.key, (service, destinations(vs, cx.health)));
+}
+
+/// The healthy real servers; all of them when none is: an unlucky checker must not take the API away (k0s's rule).
+fn destinations(vs: &VirtualServer, health: &HealthView) -> Vec<Destination> {
+    let none = vs.real_servers.iter().all(|s| !health.is_up(s.address, s.port));
+    let mut list: Vec<Destination> = vs
+        .real_servers
+        .iter()
+        .filter(|s| none || health.is_up(s.address, s.port))
+        .map(|s| Destination {
+            address: s.address,
+            port: s.port,
+            forwarding: vs.forwarding,
+            weight: s.weight,
+            upper_threshold: s.upper_threshold,
+            lower_threshold: s.lower_threshold,
+        })
+        .collect();
+    list.sort_by_key(|d| (d.address, d.port));
+    list
+}
+
+fn labels(want: &mut Desired, spec: &Spec) {
+    for instance in &spec.instances {
+        for vip in &instance.virtual_ips {
+            if let IpAddr::V6(a) = vip.addr() {
+                want.labels.insert(a, instance.address_label);
+            }
+        }
+    }
+}
+
+/// One role at a time: a kernel that both sends and receives would stop directing (`vs.backup_only`) or hear itself.
+fn sync(spec: &Spec, cx: &Context<'_>) -> Option<SyncDaemon> {
+    let sync = spec.connection_sync.as_ref()?;
+    let name = &spec.instances.get(sync.instance)?.name;
+    let role = cx.roles.iter().find(|r| &r.name == name)?;
+    let interface = sync
+        .interface
+        .clone()
+        .or_else(|| role.interface.as_ref().map(|(_, n)| n.clone()))?;
+    let role = if role.holds {
+        DaemonRole::Master
+    } else {
+        DaemonRole::Backup
+    };
+    Some(SyncDaemon {
+        role,
+        interface,
+        sync_id: sync.sync_id,
+    })
+}

@@ -1,0 +1,220 @@
+//! `cplb check`: whether a file can be used, without touching the kernel.
+use crate::config::load::{Resolver, load_text, system_resolver};
+use crate::config::{LoadError, Loaded, Overrides, Report};
+use lb_common::config::GoDuration;
+use lb_common::config::raw::native::ControlPlaneLoadBalancer;
+use lb_common::spec::{Instance, InterfaceSelector, Spec, Transport, VirtualServer};
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// What `cplb check` is told.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// The file: k0s.yaml, k0sctl.yaml or a native one
+    #[arg(long, env = "CPLB_CONFIG", value_name = "FILE")]
+    pub config: PathBuf,
+    /// An API server, in place of those that the file names; repeat it for each
+    #[arg(long = "backend", value_name = "ADDR[:PORT]")]
+    pub backends: Vec<String>,
+    /// Print the resolved file, or every problem, as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Prints what it finds; 0, or 2 where the file cannot be used, or 1 where the answer cannot be printed.
+pub fn run(args: &Args) -> ExitCode {
+    let colour = io::stderr().is_terminal();
+    match execute(
+        args,
+        colour,
+        &system_resolver,
+        &mut io::stdout().lock(),
+        &mut io::stderr().lock(),
+    ) {
+        Ok(code) => ExitCode::from(code),
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// The same with everything handed in.
+///
+/// # Errors
+/// Where the answer cannot be written.
+pub fn execute(
+    args: &Args,
+    colour: bool,
+    resolver: Resolver<'_>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<u8> {
+    let overrides = Overrides {
+        backends: args.backends.clone(),
+    };
+    let file = args.config.display().to_string();
+    let loaded = match std::fs::read(&args.config) {
+        Ok(bytes) => {
+            load_text(&file, &bytes, &overrides, resolver).map_err(|r| LoadError::Invalid(Box::new(r)))
+        }
+        Err(error) => Err(LoadError::Read { file, error }),
+    };
+    match loaded {
+        Ok(loaded) => {
+            if !loaded.warnings.entries.is_empty() {
+                writeln!(err, "{}", loaded.warnings.render(colour))?;
+            }
+            if args.json {
+                writeln!(out, "{}", resolved(&loaded.spec)?)?;
+            } else {
+                summary(args, &loaded, out)?;
+            }
+            Ok(0)
+        }
+        Err(e) if args.json => {
+            writeln!(out, "{}", problems(&e)?)?;
+            Ok(2)
+        }
+        Err(LoadError::Invalid(report)) => {
+            writeln!(err, "{}", report.render(colour))?;
+            Ok(2)
+        }
+        Err(e) => {
+            writeln!(err, "error: {e}")?;
+            Ok(2)
+        }
+    }
+}
+
+/// The resolved file: native, with every default filled in.
+///
+/// # Errors
+/// Never in practice: every field is a plain value.
+pub fn resolved(spec: &Spec) -> io::Result<String> {
+    let mut value = serde_json::to_value(ControlPlaneLoadBalancer::from(spec))?;
+    strip_nulls(&mut value);
+    Ok(serde_json::to_string_pretty(&value)?)
+}
+
+/// What was left out is left out, not null.
+fn strip_nulls(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Object(map) => {
+            map.retain(|_, v| !v.is_null());
+            map.values_mut().for_each(strip_nulls);
+        }
+        serde_json::Value::Array(list) => list.iter_mut().for_each(strip_nulls),
+        _ => {}
+    }
+}
+
+fn problems(e: &LoadError) -> io::Result<String> {
+    let list = match e {
+        LoadError::Invalid(report) => report_json(report)?,
+        LoadError::Read { file, error } => serde_json::json!([{
+            "file": file,
+            "line": null,
+            "column": null,
+            "path": "",
+            "message": format!("cannot read the file: {error}"),
+            "help": null,
+        }]),
+    };
+    Ok(serde_json::to_string_pretty(
+        &serde_json::json!({ "problems": list }),
+    )?)
+}
+
+fn report_json(report: &Report) -> io::Result<serde_json::Value> {
+    Ok(serde_json::to_value(&report.entries)?)
+}
+
+fn summary(args: &Args, loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
+    let spec = &loaded.spec;
+    let state = if spec.enabled {
+        ""
+    } else {
+        ", but not enabled: nothing would be done"
+    };
+    writeln!(
+        out,
+        "{}: valid ({} file, {}){state}",
+        args.config.display(),
+        loaded.kind,
+        spec.name
+    )?;
+    for i in &spec.instances {
+        instance(i, out)?;
+    }
+    for g in &spec.sync_groups {
+        let names: Vec<&str> = g
+            .members
+            .iter()
+            .filter_map(|m| spec.instances.get(*m))
+            .map(|i| i.name.as_str())
+            .collect();
+        writeln!(out, "sync group {}: {}", g.name, names.join(", "))?;
+    }
+    for (n, v) in spec.virtual_servers.iter().enumerate() {
+        server(v, out)?;
+        if let Some(source) = loaded.sources.get(n) {
+            writeln!(out, "  from {source}")?;
+        }
+    }
+    if spec.virtual_servers.is_empty() {
+        writeln!(out, "no virtual servers: the virtual IP alone")?;
+    }
+    Ok(())
+}
+
+fn instance(i: &Instance, out: &mut dyn Write) -> io::Result<()> {
+    let vips: Vec<String> = i.virtual_ips.iter().map(ToString::to_string).collect();
+    let interface = match &i.interface {
+        InterfaceSelector::Auto => "the interface of its subnet".to_owned(),
+        InterfaceSelector::Name(name) => name.clone(),
+        InterfaceSelector::Mac(mac) => mac.to_string(),
+    };
+    let transport = match &i.transport {
+        Transport::Multicast => "multicast".to_owned(),
+        Transport::Unicast { peers, .. } => {
+            format!(
+                "unicast to {}",
+                peers
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            )
+        }
+    };
+    writeln!(out, "instance {}: {} on {interface}", i.name, vips.join(", "))?;
+    let every = GoDuration::from(i.advert_interval.duration());
+    writeln!(
+        out,
+        "  {}, virtual router {}, priority {}, an advert every {every}, {transport}",
+        i.version, i.vrid, i.priority
+    )
+}
+
+fn server(v: &VirtualServer, out: &mut dyn Write) -> io::Result<()> {
+    let persistence = v.persistence.map_or_else(
+        || "no persistence".to_owned(),
+        |p| format!("persistence {}", GoDuration::from(p.timeout)),
+    );
+    let key = v.key.to_string();
+    let name = if v.name == key {
+        key
+    } else {
+        format!("{} ({key})", v.name)
+    };
+    writeln!(
+        out,
+        "virtual server {name}: {}, {}, {persistence}",
+        v.scheduler,
+        v.forwarding.name()
+    )?;
+    for r in &v.real_servers {
+        let address = std::net::SocketAddr::new(r.address, r.port);
+        writeln!(out, "  real server {address}, weight {}", r.weight)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,280 @@
+//! Wires the parts together, and ends them in order.
+//!
+//! ```text
+//!   file --load--> spec (watch) ---------+----------------------------+
+//!                                        v                            v
+//!   election thread --roles (watch)--> reconciler thread ---Applied--> election
+//!   health tasks ----report (watch)-->        |
+//!                                             +--view (watch)--> status socket
+//!   main task: signals, the file, the guardian, systemd's watchdog
+//! ```
+//! Channels that carry state are `watch`es: the latest value wins, so no slow part makes a queue for a fast one.
+mod files;
+mod leave;
+mod notify;
+mod panic;
+mod signals;
+
+use crate::admin::{self, Reload, Status};
+use crate::config::{self, Loaded, Overrides};
+use crate::guardian::{Guardian, Message};
+use crate::health;
+use crate::reconcile::{Inputs, Reconciler};
+use crate::rundir::RunDir;
+use crate::vrrp::{self, Command, Driver};
+use anyhow::Context;
+use lb_common::spec::Spec;
+use signals::{Event, Signals};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
+
+pub use leave::{leave_for, wait_for_leaving};
+
+/// How long a start waits for the guardian of the run before it.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// The reconciler turns each second; older than this, it hangs, and a holder that cannot write is none.
+const HUNG: Duration = Duration::from_secs(8);
+
+/// How to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The file.
+    pub config: PathBuf,
+    /// What it does not say.
+    pub overrides: Overrides,
+    /// Lock, socket, journal.
+    pub run_dir: PathBuf,
+}
+
+/// Runs until told to stop. `loaded` is what `options.config` held a moment ago.
+pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
+    panic::abort_on_panic();
+    let run_dir = RunDir::open(&options.run_dir, PATIENCE)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting a runtime")?;
+    runtime.block_on(async { Daemon::start(options, loaded, run_dir)?.run().await })
+}
+
+struct Daemon {
+    options: Options,
+    run_dir: RunDir,
+    spec: watch::Sender<Arc<Spec>>,
+    driver: Driver,
+    reconciler: Reconciler,
+    guardian: Option<Guardian>,
+    reload: Arc<Mutex<Option<Reload>>>,
+    guardian_pid: Arc<Mutex<Option<u32>>>,
+    signals: Signals,
+    file: files::Watcher,
+}
+
+impl Daemon {
+    fn start(options: Options, loaded: Loaded, run_dir: RunDir) -> anyhow::Result<Self> {
+        let signals = Signals::listen().context("listening for signals")?;
+        // Started first: from the first address on there is somebody to take it down.
+        let guardian = start_guardian(&run_dir);
+        let file = files::Watcher::new(&options.config);
+        let (spec, spec_rx) = watch::channel(Arc::new(loaded.spec));
+        let initial = spec.borrow().clone();
+        let driver = vrrp::spawn(vrrp::Config::of(&initial)).context("starting the election")?;
+        let health = health::spawn(spec_rx.clone());
+        let reconciler = Reconciler::spawn(Inputs {
+            spec: spec_rx,
+            roles: driver.roles(),
+            health: health.clone(),
+            commander: driver.commander(),
+            election: driver.heartbeat(),
+            journal: run_dir.journal(),
+        })
+        .context("starting the reconciler")?;
+        let daemon = Self {
+            options,
+            run_dir,
+            spec,
+            driver,
+            reconciler,
+            guardian_pid: Arc::new(Mutex::new(guardian.as_ref().map(Guardian::pid))),
+            guardian,
+            reload: Arc::new(Mutex::new(None)),
+            signals,
+            file,
+        };
+        daemon.open_socket(health);
+        if !initial.enabled {
+            tracing::warn!("controlPlaneLoadBalancing.enabled is not true: nothing to do until the file says so");
+        }
+        Ok(daemon)
+    }
+
+    /// A daemon without its status socket still carries the VIP: said, and went on without.
+    fn open_socket(&self, health: watch::Receiver<Arc<health::HealthReport>>) {
+        let path = self.run_dir.socket();
+        let (spec, roles, view) = (self.spec.subscribe(), self.driver.roles(), self.reconciler.view());
+        let (reload, guardian) = (self.reload.clone(), self.guardian_pid.clone());
+        let config = self.options.config.display().to_string();
+        let started_ms = now_ms();
+        let status = move || Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            guardian_pid: *lock(&guardian),
+            name: spec.borrow().name.clone(),
+            config: config.clone(),
+            started_ms,
+            reload: lock(&reload).clone(),
+            roles: roles.borrow().as_ref().clone(),
+            kernel: view.borrow().as_ref().clone(),
+            health: health.borrow().targets.clone(),
+        };
+        if let Err(error) = admin::serve(&path, status) {
+            tracing::warn!(path = %path.display(), %error, "the status socket cannot be opened: `cplb status` will not work");
+        }
+    }
+
+    async fn run(mut self) -> anyhow::Result<()> {
+        notify::ready();
+        let mut roles = self.driver.roles();
+        let mut tick = tokio::time::interval(Duration::from_millis(500));
+        self.tell_guardian();
+        loop {
+            tokio::select! {
+                event = self.signals.next() => match event {
+                    Event::Stop(signal) => {
+                        tracing::info!(signal, "leaving: priority 0, then answering until the successor is heard");
+                        break;
+                    }
+                    Event::Reload => self.reload("SIGHUP").await,
+                },
+                changed = roles.changed() => {
+                    if changed.is_err() {
+                        anyhow::bail!("the election's thread ended by itself");
+                    }
+                    self.tell_guardian();
+                }
+                _ = tick.tick() => self.tick().await,
+            }
+        }
+        self.leave().await
+    }
+
+    /// Twice a second: what no event tells.
+    async fn tick(&mut self) {
+        if self.file.changed() {
+            self.reload("the file changed").await;
+        }
+        if self.guardian.as_mut().is_none_or(|g| !g.is_alive()) {
+            self.replace_guardian("it has ended");
+        }
+        if self.driver.is_finished() {
+            tracing::error!("the election's thread has ended: ending, so that the guardian leaves in our place");
+            panic::abort();
+        }
+        let age = self.reconciler.heartbeat().age();
+        if age > HUNG {
+            tracing::error!(?age, "the reconciler hangs: ending, so that the guardian leaves in our place");
+            panic::abort();
+        }
+        if self.driver.heartbeat().age() < Duration::from_secs(2) {
+            notify::alive();
+        }
+    }
+
+    async fn reload(&mut self, why: &str) {
+        notify::reloading();
+        // Elsewhere: a name in the file is looked up, and a name server may take its time.
+        let (path, overrides) = (self.options.config.clone(), self.options.overrides.clone());
+        let read = tokio::task::spawn_blocking(move || config::load(&path, &overrides)).await;
+        let error = match read {
+            Err(gone) => Some(format!("reading the file did not end: {gone}")),
+            Ok(Ok(loaded)) => {
+                loaded.warn();
+                let spec = Arc::new(loaded.spec);
+                self.driver.commander().send(Command::Reload {
+                    instances: spec.active_instances().to_vec(),
+                    sync_groups: spec.active_sync_groups().to_vec(),
+                });
+                self.spec.send_replace(spec);
+                tracing::info!(why, "the file was read again and is in force");
+                None
+            }
+            Ok(Err(error)) => {
+                let text = error.to_string();
+                tracing::error!(why, problems = text, "the file was REFUSED; the one before it stays in force");
+                Some(text)
+            }
+        };
+        *lock(&self.reload) = Some(Reload { at_ms: now_ms(), error });
+        self.file.note();
+        self.tell_guardian();
+        notify::ready();
+    }
+
+    fn tell_guardian(&mut self) {
+        let Some(guardian) = self.guardian.as_mut() else { return };
+        let message = Message::Holding {
+            spec: Box::new(self.spec.borrow().as_ref().clone()),
+            roles: self.driver.roles().borrow().as_ref().clone(),
+        };
+        if let Err(error) = guardian.tell(&message) {
+            self.replace_guardian(&error.to_string());
+        }
+    }
+
+    fn replace_guardian(&mut self, why: &str) {
+        if let Some(old) = self.guardian.take() {
+            tracing::warn!(why, "the guardian is gone: starting another");
+            old.discard();
+        }
+        self.guardian = start_guardian(&self.run_dir);
+        *lock(&self.guardian_pid) = self.guardian.as_ref().map(Guardian::pid);
+        if let Some(guardian) = self.guardian.as_mut() {
+            let spec = Box::new(self.spec.borrow().as_ref().clone());
+            let roles = self.driver.roles().borrow().as_ref().clone();
+            let _ = guardian.tell(&Message::Holding { spec, roles });
+        }
+    }
+
+    async fn leave(mut self) -> anyhow::Result<()> {
+        notify::stopping();
+        let limit = leave_for(&self.spec.borrow());
+        self.driver.commander().send(Command::Shutdown);
+        let hurried = tokio::select! {
+            left = wait_for_leaving(&self.driver, limit) => !left,
+            () = self.signals.again() => true,
+        };
+        if hurried {
+            tracing::warn!("not waiting any longer for a successor");
+        }
+        let problems = self.reconciler.tear_down(Duration::from_secs(5)).await;
+        for problem in &problems {
+            tracing::error!(problem, "left behind; `cplb cleanup` tries again");
+        }
+        if let Some(guardian) = self.guardian {
+            guardian.dismiss();
+        }
+        let _ = std::fs::remove_file(self.run_dir.socket());
+        anyhow::ensure!(problems.is_empty(), "left behind: {}", problems.join("; "));
+        tracing::info!("left; nothing of ours is in the kernel");
+        Ok(())
+    }
+}
+
+fn start_guardian(run_dir: &RunDir) -> Option<Guardian> {
+    match Guardian::spawn(run_dir) {
+        Ok(guardian) => Some(guardian),
+        Err(error) => {
+            tracing::error!(%error, "no guardian: if this process is killed, its kernel lease drops the virtual IPs within 4 s");
+            None
+        }
+    }
+}
+
+/// What a poisoned lock guards is a plain value: as good as before.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,94 @@
+//! The guardian's end: waits for the daemon's, then leaves in its place.
+use super::Message;
+use crate::daemon::{leave_for, wait_for_leaving};
+use crate::health::HealthReport;
+use crate::reconcile::{Inputs, Reconciler};
+use crate::rundir::RunDir;
+use crate::vrrp::{self, RoleView};
+use anyhow::Context;
+use lb_common::spec::Spec;
+use std::io::{BufRead, BufReader};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Reads until the daemon ends; returns at once if it left well.
+pub fn watch_over(run_dir: &Path) -> anyhow::Result<()> {
+    // Ending together with the daemon is what it must not do: systemd sends SIGTERM to both.
+    crate::sys::process::ignore_stop_signals().context("ignoring signals")?;
+    let lock = std::io::stdout().as_fd().try_clone_to_owned().context("taking the run directory's lock over")?;
+    let run_dir = RunDir::inherited(run_dir, lock.into())?;
+    match last_message()? {
+        Some(Message::Holding { spec, roles }) => take_over(&run_dir, *spec, roles),
+        Some(Message::Done) | None => Ok(()),
+    }
+}
+
+/// The newest message when the stream ends. A line cut short by the daemon's death is not one.
+fn last_message() -> anyhow::Result<Option<Message>> {
+    let mut last = None;
+    for line in BufReader::new(std::io::stdin().lock()).split(b'\n') {
+        let line = line.context("listening to the daemon")?;
+        if let Ok(message) = serde_json::from_slice(&line) {
+            last = Some(message);
+        }
+    }
+    Ok(last)
+}
+
+fn take_over(run_dir: &RunDir, spec: Spec, roles: RoleView) -> anyhow::Result<()> {
+    let held = roles.instances.iter().filter(|i| i.holds).count();
+    tracing::warn!(held, "the daemon died: leaving in its place");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting a runtime")?;
+    runtime.block_on(async {
+        let limit = leave_for(&spec);
+        let driver = vrrp::spawn(vrrp::Config::leaving(&spec, &roles)).context("taking the election over")?;
+        let (merged, merged_rx) = watch::channel(Arc::new(merge(&roles, &driver.roles().borrow())));
+        let (_spec, spec_rx) = watch::channel(Arc::new(spec));
+        let (_health, health_rx) = watch::channel(Arc::new(HealthReport::default()));
+        let reconciler = Reconciler::spawn(Inputs {
+            spec: spec_rx,
+            roles: merged_rx,
+            health: health_rx,
+            commander: driver.commander(),
+            election: driver.heartbeat(),
+            journal: run_dir.journal(),
+        })
+        .context("starting the reconciler")?;
+        let mut changes = driver.roles();
+        let follow = async {
+            while changes.changed().await.is_ok() {
+                merged.send_replace(Arc::new(merge(&roles, &changes.borrow_and_update())));
+            }
+            std::future::pending::<bool>().await
+        };
+        tokio::select! {
+            left = wait_for_leaving(&driver, limit) => if !left {
+                tracing::warn!("nobody was heard to take over in time");
+            },
+            _ = follow => {}
+        }
+        let problems = reconciler.tear_down(Duration::from_secs(5)).await;
+        for problem in &problems {
+            tracing::error!(problem, "left behind; `cplb cleanup` tries again");
+        }
+        let _ = std::fs::remove_file(run_dir.socket());
+        tracing::info!("left in the daemon's place");
+        Ok(())
+    })
+}
+
+/// What the daemon had, with what leaves as it is now: the instances that held nothing keep their interface, so that
+/// what stands on it is taken down last and not first.
+fn merge(daemon: &RoleView, leaving: &RoleView) -> RoleView {
+    let mut merged = daemon.clone();
+    merged.generation = leaving.generation;
+    for instance in &mut merged.instances {
+        if let Some(now) = leaving.instances.iter().find(|i| i.name == instance.name) {
+            *instance = now.clone();
+        }
+    }
+    merged
+}

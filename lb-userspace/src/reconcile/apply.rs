@@ -1,0 +1,268 @@
+//! Doing what the plan says, in its order. An op that fails is said and the rest is done: a virtual server that the
+//! kernel refuses must not keep the address away.
+use super::kernel::{Kernel, Local, Turn};
+use crate::datapath::ipvs::{SyncOptions, Timeouts};
+use crate::sys::rtnl::RtnlError;
+use crate::sys::guard::{self, GuardError};
+use crate::sys::{modules, sysctl};
+use anyhow::{Context, anyhow};
+use lb_common::plan::{Address, AddressKey, GuardSpec, LOCAL_LINK, Lifetime, Op, Place, Sysctl};
+use lb_common::spec::IpvsTimeouts;
+use std::time::Duration;
+
+/// The mark on the link for direct routing (`ip link show` prints it).
+pub(super) const ALIAS: &str = "cplb: virtual IPs of direct routing";
+
+impl Kernel {
+    /// Applies, and gives back those that failed; why is in `turn.problems`.
+    pub(super) async fn apply(&mut self, ops: &[Op], turn: &mut Turn) -> Vec<Op> {
+        self.write_journal(ops, turn);
+        let mut failed = Vec::new();
+        let mut rest = ops;
+        while let Some(first) = rest.first() {
+            // Addresses come in runs, and a run is one conversation with the kernel: 254 of them are taken over at once.
+            let run = rest.iter().take_while(|op| same_kind(first, op)).count().max(1);
+            let (now, later) = rest.split_at(run);
+            rest = later;
+            let outcomes = match first {
+                Op::PutAddress(..) => self.put_addresses(now).await,
+                Op::DeleteAddress(_) => self.delete_addresses(now).await,
+                single => vec![self.one(single).await],
+            };
+            for (op, outcome) in now.iter().zip(outcomes) {
+                if let Err(error) = outcome {
+                    turn.problems.push(format!("{error:#}"));
+                    failed.push(op.clone());
+                }
+            }
+        }
+        if let Err(error) = self.journal.save() {
+            turn.problems.push(format!("writing the journal: {error}"));
+        }
+        failed
+    }
+
+    /// Before anything is changed that the kernel will not tell us of later.
+    fn write_journal(&mut self, ops: &[Op], turn: &mut Turn) {
+        for op in ops {
+            match op {
+                Op::SetSysctl(name, _) => {
+                    let was = sysctl::Sysctl::new(name.0.clone()).and_then(|s| s.read_number());
+                    if let Some(was) = was.ok().and_then(|v| i32::try_from(v).ok()) {
+                        self.journal.changing(name, was);
+                    }
+                }
+                Op::AddService(service) => self.journal.adding(service.key),
+                Op::SetLabel(address, label) => self.journal.labelling(*address, *label),
+                Op::StartSync(_) => self.journal.synchronising(true),
+                Op::SetTimeouts(_) => self.remember_timeouts(),
+                Op::EnsureLocalLink
+                | Op::SetGuard(_)
+                | Op::SetService(_)
+                | Op::AddDestination(..)
+                | Op::SetDestination(..)
+                | Op::PutAddress(..)
+                | Op::DeleteAddress(_)
+                | Op::StopSync(_)
+                | Op::DeleteDestination(..)
+                | Op::DeleteService(_)
+                | Op::DeleteLocalLink
+                | Op::DeleteLabel(_)
+                | Op::DeleteGuard
+                | Op::RestoreSysctl(_) => {}
+            }
+        }
+        if let Err(error) = self.journal.save() {
+            turn.problems.push(format!("writing the journal: {error}; after a crash the next start cannot undo all"));
+        }
+    }
+
+    fn remember_timeouts(&mut self) {
+        if let Some(Ok(now)) = self.ipvs.as_mut().map(|i| i.timeouts()) {
+            self.journal.changing_timeouts(super::kernel::timeouts_of(&now));
+        }
+    }
+
+    async fn one(&mut self, op: &Op) -> anyhow::Result<()> {
+        match op {
+            Op::EnsureLocalLink => self.ensure_local().await,
+            Op::DeleteLocalLink => self.delete_local().await,
+            Op::SetSysctl(name, value) => {
+                sysctl::Sysctl::new(name.0.clone())?.write(&value.to_string())?;
+                Ok(())
+            }
+            Op::RestoreSysctl(name) => self.restore(name),
+            Op::SetLabel(address, label) => Ok(self.rtnl.set_address_label(*address, *label).await?),
+            Op::DeleteLabel(address) => {
+                self.rtnl.delete_address_label(*address).await?;
+                self.journal.unlabelled(*address);
+                Ok(())
+            }
+            Op::SetGuard(spec) => self.set_guard(spec).await,
+            Op::DeleteGuard => Ok(self.guard.as_mut().context("no guard here")?.remove().await?),
+            Op::AddService(_)
+            | Op::SetService(_)
+            | Op::AddDestination(..)
+            | Op::SetDestination(..)
+            | Op::DeleteDestination(..)
+            | Op::DeleteService(_)
+            | Op::SetTimeouts(_)
+            | Op::StartSync(_)
+            | Op::StopSync(_) => self.balance(op),
+            Op::PutAddress(..) => self.put_addresses(std::slice::from_ref(op)).await.remove(0),
+            Op::DeleteAddress(_) => self.delete_addresses(std::slice::from_ref(op)).await.remove(0),
+        }
+    }
+
+    async fn set_guard(&mut self, spec: &GuardSpec) -> anyhow::Result<()> {
+        let guard = self.guard.as_mut().context("no guard here")?;
+        let spec = guard::GuardSpec { vips: spec.vips.clone(), peers: spec.peers.clone(), tunnels: spec.tunnels };
+        match guard.apply(&spec).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                if matches!(error, GuardError::Unsupported { .. }) {
+                    self.guard = None;
+                    self.guard_missing = Some(error.to_string());
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    fn balance(&mut self, op: &Op) -> anyhow::Result<()> {
+        let ipvs = self.ipvs.as_mut().context("this kernel has no IPVS")?;
+        match op {
+            Op::AddService(service) | Op::SetService(service) => {
+                ipvs.ensure_service(service)?;
+            }
+            Op::AddDestination(key, server) | Op::SetDestination(key, server) => {
+                ipvs.ensure_destination(key, server)?;
+            }
+            Op::DeleteDestination(key, address, port) => {
+                ipvs.remove_destination(key, *address, *port)?;
+            }
+            Op::DeleteService(key) => {
+                ipvs.remove_service(key)?;
+                self.journal.deleted(key);
+            }
+            Op::SetTimeouts(t) => ipvs.set_timeouts(&timeouts(t))?,
+            Op::StartSync(daemon) => {
+                ipvs.ensure_daemon(daemon, &SyncOptions::default())?;
+            }
+            Op::StopSync(daemon) => {
+                ipvs.remove_daemon(daemon.role)?;
+                self.journal.synchronising(false);
+            }
+            other => return Err(anyhow!("{other} is no change to IPVS")),
+        }
+        Ok(())
+    }
+
+    async fn ensure_local(&mut self) -> anyhow::Result<()> {
+        let mut made = self.rtnl.ensure_dummy(LOCAL_LINK, ALIAS).await;
+        if matches!(made, Err(RtnlError::Unsupported { .. })) && modules::load("dummy").is_ok() {
+            made = self.rtnl.ensure_dummy(LOCAL_LINK, ALIAS).await;
+        }
+        match made {
+            Ok(dummy) => {
+                if dummy.adopted {
+                    tracing::info!(link = LOCAL_LINK, "somebody else made this link (k0s does); using it");
+                }
+                self.local = Local::Dummy(dummy.index);
+                Ok(())
+            }
+            Err(RtnlError::Unsupported { .. }) => {
+                let links = self.rtnl.links().await?;
+                let lo = links.iter().find(|l| l.loopback).context("there is no loopback interface")?;
+                tracing::warn!("this kernel has no dummy device: the virtual IPs of direct routing are on lo");
+                self.local = Local::Loopback(lo.index);
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Somebody else's link is left as it was found, without our addresses.
+    async fn delete_local(&mut self) -> anyhow::Result<()> {
+        let Some(link) = self.rtnl.link_named(LOCAL_LINK).await? else { return Ok(()) };
+        if link.alias.as_deref() == Some(ALIAS) {
+            self.rtnl.delete_link(link.index).await?;
+        }
+        self.local = Local::Unknown;
+        Ok(())
+    }
+
+    fn restore(&mut self, name: &Sysctl) -> anyhow::Result<()> {
+        if let Some(was) = self.journal.sysctls().get(name) {
+            let parameter = sysctl::Sysctl::new(name.0.clone())?;
+            // Gone with its interface or module: nothing to put back.
+            if parameter.read().is_ok() {
+                parameter.write(&was.to_string())?;
+            }
+        }
+        self.journal.restored(name);
+        Ok(())
+    }
+
+    async fn put_addresses(&mut self, ops: &[Op]) -> Vec<anyhow::Result<()>> {
+        let items: Vec<Option<(AddressKey, Lifetime)>> = ops
+            .iter()
+            .map(|op| match op {
+                Op::PutAddress(address, lifetime) => self.key(address).map(|key| (key, *lifetime)),
+                _ => None,
+            })
+            .collect();
+        let known: Vec<(AddressKey, Lifetime)> = items.iter().flatten().copied().collect();
+        self.put.extend(known.iter().map(|(key, _)| *key));
+        let mut results = self.rtnl.put_addresses(&known).await.into_iter();
+        items.iter().map(|item| outcome(item.is_some(), &mut results)).collect()
+    }
+
+    async fn delete_addresses(&mut self, ops: &[Op]) -> Vec<anyhow::Result<()>> {
+        let items: Vec<Option<AddressKey>> = ops
+            .iter()
+            .map(|op| match op {
+                Op::DeleteAddress(address) => self.key(address),
+                _ => None,
+            })
+            .collect();
+        let known: Vec<AddressKey> = items.iter().flatten().copied().collect();
+        let results = self.rtnl.delete_addresses(&known).await;
+        for (key, _) in known.iter().zip(&results).filter(|(_, r)| r.is_ok()) {
+            self.put.remove(key);
+        }
+        let mut results = results.into_iter();
+        items.iter().map(|item| outcome(item.is_some(), &mut results)).collect()
+    }
+
+    fn key(&self, address: &Address) -> Option<AddressKey> {
+        let interface = match (address.place, &self.local) {
+            (Place::Interface(index), _) => index,
+            (Place::Local, Local::Dummy(index) | Local::Loopback(index)) => *index,
+            (Place::Local, Local::Unknown) => return None,
+        };
+        Some(AddressKey { interface, address: address.address })
+    }
+}
+
+fn outcome(
+    known: bool,
+    results: &mut impl Iterator<Item = Result<(), RtnlError>>,
+) -> anyhow::Result<()> {
+    if !known {
+        return Err(anyhow!("the link for direct routing ({LOCAL_LINK}) is not there"));
+    }
+    results.next().context("netlink gave no answer")?.map_err(Into::into)
+}
+
+fn same_kind(a: &Op, b: &Op) -> bool {
+    matches!(
+        (a, b),
+        (Op::PutAddress(..), Op::PutAddress(..)) | (Op::DeleteAddress(_), Op::DeleteAddress(_))
+    )
+}
+
+fn timeouts(t: &IpvsTimeouts) -> Timeouts {
+    let seconds = |s: u32| Duration::from_secs(u64::from(s));
+    Timeouts { tcp: seconds(t.tcp), tcp_fin: seconds(t.tcp_fin), udp: seconds(t.udp) }
+}

@@ -1,0 +1,382 @@
+//! Every kernel facility that the writer uses, opened once, and what is remembered between turns.
+use super::journal::Journal;
+use super::view::{GuardView, ReconcileView};
+use crate::admin::{DestinationView, ServiceView};
+use crate::datapath::ipvs::{self, Ipvs, IpvsError};
+use crate::sys::guard::{Guard, GuardError};
+use crate::sys::modules;
+use crate::sys::rtnl::{Change, Rtnl, Watch};
+use lb_common::health::HealthView;
+use lb_common::model::MacAddr;
+use lb_common::plan::{self, AddressKey, Desired, Op, Place, Role, desired, diff};
+use lb_common::spec::{IpvsTimeouts, Spec};
+use lb_common::time::{Duration, Instant};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+/// How often something that the kernel lacked is looked for again.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// How often the MAC address of another director is asked for.
+const ASK_NEIGHBOURS: Duration = Duration::from_secs(15);
+
+/// The kernel as the one writer sees it.
+pub struct Kernel {
+    pub(super) rtnl: Rtnl,
+    watch: Watch,
+    pub(super) ipvs: Option<Ipvs>,
+    pub(super) guard: Option<Guard>,
+    pub(super) journal: Journal,
+    pub(super) local: Local,
+    /// What this process put, for kernels that keep no mark on an address.
+    pub(super) put: BTreeSet<AddressKey>,
+    peers: BTreeSet<MacAddr>,
+    known_macs: BTreeMap<IpAddr, MacAddr>,
+    /// What the guard was last told that this node directs.
+    directing: Vec<IpAddr>,
+    /// Packets that the guard kept from circling, as last read.
+    pub(super) guarded: u64,
+    looked: Option<Instant>,
+    asked: Option<Instant>,
+    ipvs_missing: Option<String>,
+    pub(super) guard_missing: Option<String>,
+    changes: u64,
+    renewals: u64,
+    said: BTreeSet<String>,
+}
+
+/// Where the addresses of direct routing are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Local {
+    /// Not looked for yet, or taken down.
+    Unknown,
+    /// On [`plan::LOCAL_LINK`].
+    Dummy(u32),
+    /// On `lo`: the kernel has no dummy device.
+    Loopback(u32),
+}
+
+/// What a turn came to.
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// Every address that the election asked for is there.
+    pub addresses_in_place: bool,
+    /// What went wrong, as sentences.
+    pub problems: Vec<String>,
+    services: Vec<ServiceView>,
+}
+
+impl Kernel {
+    /// Opens what there is in the network namespace of the calling thread.
+    pub async fn open(journal: &Path) -> anyhow::Result<Self> {
+        let rtnl = Rtnl::open()?;
+        let watch = rtnl.watch()?;
+        let mut kernel = Self {
+            rtnl,
+            watch,
+            ipvs: None,
+            guard: None,
+            journal: Journal::open(journal),
+            local: Local::Unknown,
+            put: BTreeSet::new(),
+            peers: BTreeSet::new(),
+            known_macs: BTreeMap::new(),
+            directing: Vec::new(),
+            guarded: 0,
+            looked: None,
+            asked: None,
+            ipvs_missing: None,
+            guard_missing: None,
+            changes: 0,
+            renewals: 0,
+            said: BTreeSet::new(),
+        };
+        kernel.look_for_facilities(false);
+        Ok(kernel)
+    }
+
+    /// Whether virtual servers can be programmed.
+    pub fn has_ipvs(&self) -> bool {
+        self.ipvs.is_some()
+    }
+
+    /// MAC addresses of the other directors.
+    pub fn peers(&self) -> &BTreeSet<MacAddr> {
+        &self.peers
+    }
+
+    /// Waits until somebody else changed an address or a link. Neighbours and routes come and go; they are read when
+    /// they are needed.
+    pub async fn changed(&mut self) {
+        loop {
+            match self.watch.next().await {
+                Ok(changes) => {
+                    if changes.iter().any(|c| matches!(c, Change::Resync | Change::Link(_) | Change::Address(_))) {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "listening to the kernel's changes failed; the next second finds them");
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+    }
+
+    /// IPVS and nftables, where they are. With `load`, a module that is missing is asked for.
+    fn look_for_facilities(&mut self, load: bool) {
+        if self.ipvs.is_none() {
+            let mut found = Ipvs::open();
+            if load && matches!(found, Err(IpvsError::Unsupported)) {
+                if let Err(error) = modules::load("ip_vs") {
+                    tracing::debug!(%error, "ip_vs cannot be loaded");
+                }
+                found = Ipvs::open();
+            }
+            self.ipvs_missing = found.as_ref().err().map(ToString::to_string);
+            self.ipvs = found.ok();
+        }
+        if self.guard.is_none() {
+            let found = Guard::open();
+            self.guard_missing = found.as_ref().err().map(ToString::to_string);
+            self.guard = found.ok();
+        }
+    }
+
+    /// One whole turn: read back, plan, apply.
+    pub async fn bring_to(&mut self, spec: &Spec, roles: &[Role], health: &HealthView, renew: bool) -> Turn {
+        let now = crate::clock::now();
+        let due = |last: Option<Instant>, every| last.is_none_or(|at| now.saturating_since(at) >= every);
+        let mut turn = Turn::default();
+        if !spec.virtual_servers.is_empty() && spec.enabled {
+            if (self.ipvs.is_none() || self.guard.is_none()) && due(self.looked, LOOK_AGAIN) {
+                self.looked = Some(now);
+                self.look_for_facilities(true);
+            }
+            if renew || due(self.asked, ASK_NEIGHBOURS) {
+                let ask = due(self.asked, ASK_NEIGHBOURS);
+                if ask {
+                    self.asked = Some(now);
+                }
+                self.learn_peers(spec, roles, ask).await;
+            }
+            self.note_missing(spec, &mut turn);
+        }
+        let cx = plan::Context { roles, health, peers: &self.peers, ipvs: self.ipvs.is_some() };
+        let mut want = desired(spec, &cx);
+        if self.guard.is_none() {
+            want.guard = None;
+        }
+        self.settle(&want, spec, roles, renew, &mut turn).await;
+        turn
+    }
+
+    async fn settle(&mut self, want: &Desired, spec: &Spec, roles: &[Role], renew: bool, turn: &mut Turn) {
+        let have = match self.observe(want, spec).await {
+            Ok(have) => have,
+            Err(error) => {
+                turn.problems.push(format!("reading back what the kernel has: {error:#}"));
+                return;
+            }
+        };
+        let ops = diff(want, &have, renew);
+        self.count(&ops, &have);
+        // The guard's own lease first: a new holder's first packet must find it directing.
+        self.renew_guard(want, roles, turn).await;
+        let failed = self.apply(&ops, turn).await;
+        turn.addresses_in_place =
+            !failed.iter().any(|op| matches!(op, Op::PutAddress(a, _) if a.place != Place::Local));
+        if ops.iter().any(|op| matches!(op, Op::SetGuard(_))) {
+            self.renew_guard(want, roles, turn).await;
+        }
+        turn.services = self.service_views(want);
+        self.say_problems(&turn.problems);
+    }
+
+    /// Renewals are the beat of a holder and no news; everything else is.
+    fn count(&mut self, ops: &[Op], have: &plan::Observed) {
+        for op in ops {
+            match op {
+                Op::PutAddress(a, plan::Lifetime::Lease(_)) if have.addresses.contains_key(a) => self.renewals += 1,
+                op => {
+                    self.changes += 1;
+                    tracing::debug!(%op, "changing the kernel");
+                }
+            }
+        }
+    }
+
+    async fn renew_guard(&mut self, want: &Desired, roles: &[Role], turn: &mut Turn) {
+        let (Some(guard), Some(spec)) = (self.guard.as_mut(), want.guard.as_ref()) else { return };
+        let held = |vip: &IpAddr| {
+            roles.iter().any(|r| r.holds && r.virtual_ips.iter().any(|v| v.addr() == *vip))
+        };
+        let directing: Vec<IpAddr> = spec.vips.iter().copied().filter(held).collect();
+        if directing.is_empty() && self.directing.is_empty() {
+            return;
+        }
+        match guard.renew(&directing, GUARD_LEASE).await {
+            Ok(()) => self.directing = directing,
+            // Not there yet, or flushed: the plan makes it, and then this is called again.
+            Err(GuardError::Gone) => {}
+            Err(error) => turn.problems.push(error.to_string()),
+        }
+    }
+
+    /// Finds the MAC addresses of the other directors, and lets the kernel ask for those that it does not know.
+    async fn learn_peers(&mut self, spec: &Spec, roles: &[Role], ask: bool) {
+        let mut others: BTreeSet<IpAddr> =
+            spec.virtual_servers.iter().flat_map(|v| v.real_servers.iter().map(|s| s.address)).collect();
+        for instance in &spec.instances {
+            if let lb_common::spec::Transport::Unicast { peers, .. } = &instance.transport {
+                others.extend(peers);
+            }
+        }
+        let own: BTreeSet<IpAddr> = match self.rtnl.addresses().await {
+            Ok(list) => list.into_iter().map(|a| a.key.address.addr()).collect(),
+            Err(_) => return,
+        };
+        let others: Vec<IpAddr> = others.difference(&own).copied().collect();
+        let interfaces: BTreeSet<u32> = roles.iter().filter_map(|r| r.interface.as_ref().map(|(i, _)| *i)).collect();
+        for interface in interfaces {
+            let Ok(table) = self.rtnl.neighbours(interface).await else { continue };
+            let macs: BTreeMap<IpAddr, MacAddr> =
+                table.iter().filter_map(|n| n.usable().map(|mac| (n.ip, mac))).collect();
+            for ip in &others {
+                if let Some(mac) = macs.get(ip) {
+                    self.known_macs.insert(*ip, *mac);
+                } else if ask && self.is_on_link(interface, *ip).await {
+                    let _ = self.rtnl.probe_neighbour(interface, *ip).await;
+                }
+            }
+        }
+        self.known_macs.retain(|ip, _| others.contains(ip));
+        self.peers = self.known_macs.values().copied().collect();
+    }
+
+    async fn is_on_link(&mut self, interface: u32, ip: IpAddr) -> bool {
+        matches!(self.rtnl.route_to(ip).await, Ok(Some(r)) if r.interface == interface && r.via.is_none())
+    }
+
+    fn note_missing(&self, spec: &Spec, turn: &mut Turn) {
+        if let Some(why) = self.ipvs_missing.as_ref().filter(|_| self.ipvs.is_none()) {
+            turn.problems.push(format!("the virtual IPs are carried and nothing is balanced: {why}"));
+        }
+        let direct = spec.virtual_servers.iter().any(|v| v.forwarding.needs_vip_on_real_server());
+        if let Some(why) = self.guard_missing.as_ref().filter(|_| self.guard.is_none() && direct && self.ipvs.is_some()) {
+            turn.problems.push(format!(
+                "there is no guard against packets that circle between two directors during a change of holder: {why}"
+            ));
+        }
+    }
+
+    /// A problem is said when it appears, and not each second.
+    fn say_problems(&mut self, problems: &[String]) {
+        let now: BTreeSet<String> = problems.iter().cloned().collect();
+        for problem in now.difference(&self.said) {
+            tracing::warn!(problem, "something is wrong with what the kernel should hold");
+        }
+        for gone in self.said.difference(&now) {
+            tracing::info!(problem = gone, "that is over");
+        }
+        self.said = now;
+    }
+
+    /// Takes down everything of ours; what is left comes back as sentences.
+    pub async fn clear(&mut self) -> Vec<String> {
+        self.clear_and_tell().await.1
+    }
+
+    /// The same, with what was done.
+    pub async fn clear_and_tell(&mut self) -> (Vec<Op>, Vec<String>) {
+        let want = Desired { timeouts: self.journal.timeouts(), ..Desired::default() };
+        let nothing = Spec {
+            name: String::new(),
+            enabled: false,
+            instances: vec![],
+            sync_groups: vec![],
+            virtual_servers: vec![],
+            connection_sync: None,
+            timeouts: None,
+        };
+        let have = match self.observe(&want, &nothing).await {
+            Ok(have) => have,
+            Err(error) => return (vec![], vec![format!("reading back what the kernel has: {error:#}")]),
+        };
+        let ops = diff(&want, &have, false);
+        let mut turn = Turn::default();
+        let failed = self.apply(&ops, &mut turn).await;
+        let done = ops.into_iter().filter(|op| !failed.contains(op)).collect();
+        if turn.problems.is_empty() {
+            self.journal.forget_timeouts();
+            if let Err(error) = self.journal.save() {
+                turn.problems.push(format!("writing the journal: {error}"));
+            }
+        }
+        (done, turn.problems)
+    }
+
+    fn service_views(&mut self, want: &Desired) -> Vec<ServiceView> {
+        let Some(ipvs) = self.ipvs.as_mut().filter(|_| !want.services.is_empty()) else { return vec![] };
+        let Ok(list) = ipvs.services() else { return vec![] };
+        list.into_iter().filter(|o| want.services.contains_key(&o.service.key)).map(service_view).collect()
+    }
+
+    /// What `status` shows of this turn.
+    pub fn view(&mut self, spec: &Spec, turn: Turn) -> ReconcileView {
+        let balances = spec.enabled && !spec.virtual_servers.is_empty();
+        let datapath = match (&self.ipvs, balances) {
+            (_, false) => "none asked for: the virtual IPs alone".to_owned(),
+            (Some(_), true) => "ipvs".to_owned(),
+            (None, true) => "none: this kernel has no IPVS".to_owned(),
+        };
+        ReconcileView {
+            balances,
+            datapath,
+            local_link: match self.local {
+                Local::Unknown => None,
+                Local::Dummy(_) => Some(plan::LOCAL_LINK.into()),
+                Local::Loopback(_) => Some("lo".into()),
+            },
+            services: turn.services,
+            guard: self.guard.as_ref().filter(|_| balances && self.ipvs.is_some()).map(|_| GuardView {
+                peers: self.known_macs.iter().map(|(ip, mac)| format!("{ip} {mac}")).collect(),
+                guarded_packets: self.guarded,
+            }),
+            problems: turn.problems,
+            changes: self.changes,
+            renewals: self.renewals,
+        }
+    }
+}
+
+/// How long the kernel lets a silent holder direct. A little longer than the addresses' lease: the address goes first.
+const GUARD_LEASE: Duration = Duration::from_secs(4);
+
+fn service_view(o: ipvs::Observed) -> ServiceView {
+    ServiceView {
+        service: o.service,
+        connections: o.stats.conns,
+        packets_in: o.stats.inpkts,
+        bytes_in: o.stats.inbytes,
+        destinations: o
+            .destinations
+            .into_iter()
+            .map(|d| DestinationView {
+                address: SocketAddr::new(d.destination.address, d.destination.port),
+                forwarding: d.destination.forwarding.name().into(),
+                weight: d.destination.weight,
+                active: d.connections.active,
+                inactive: d.connections.inactive,
+                persistent: d.connections.persistent,
+                connections: d.stats.conns,
+            })
+            .collect(),
+    }
+}
+
+/// IPVS's timeouts as the specification has them.
+pub(super) fn timeouts_of(t: &ipvs::Timeouts) -> IpvsTimeouts {
+    let seconds = |d: Duration| u32::try_from(d.as_secs()).unwrap_or(u32::MAX);
+    IpvsTimeouts { tcp: seconds(t.tcp), tcp_fin: seconds(t.tcp_fin), udp: seconds(t.udp) }
+}

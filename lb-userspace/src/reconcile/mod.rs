@@ -1,0 +1,256 @@
+//! The one writer: makes the kernel hold what the specification, the election and the health checks ask for.
+//!
+//! A thread of its own with a small runtime of its own, so that neither a slow probe nor the status page stands between
+//! a takeover and its address. Every turn is whole: read back, plan, apply, say so. It turns
+//! - when the election, the health or the file changes, at once;
+//! - when netlink tells that an address or a link changed, at once;
+//! - each second, which renews the kernel lease and finds what nothing told us of (`ipvsadm -C`).
+//!
+//! A turn writes nothing while the election's heartbeat is old: a holder that hung must look at the wire before it
+//! renews, and until the election has turned once more nobody here knows whether this node still holds anything.
+mod apply;
+mod journal;
+mod kernel;
+mod observe;
+mod view;
+
+pub use kernel::Kernel;
+pub use view::{GuardView, ReconcileView};
+
+use crate::health::HealthReport;
+use crate::rundir::RunDir;
+use crate::vrrp::{Command, Commander, Heartbeat, RoleView};
+use lb_common::plan::{Context, Desired, LEASE, Role, desired, diff};
+use lb_common::spec::Spec;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// How often the kernel lease is renewed, and everything read back.
+const RENEWAL: Duration = Duration::from_secs(1);
+/// The election turns at least four times a second; older than this, it hangs.
+const STALE: Duration = Duration::from_millis(1500);
+
+/// What the writer is told.
+pub struct Inputs {
+    /// The file in force.
+    pub spec: watch::Receiver<Arc<Spec>>,
+    /// Who holds what.
+    pub roles: watch::Receiver<Arc<RoleView>>,
+    /// Which real servers answer.
+    pub health: watch::Receiver<Arc<HealthReport>>,
+    /// For saying that the kernel holds what was asked for.
+    pub commander: Commander,
+    /// Of the election's thread.
+    pub election: Arc<Heartbeat>,
+    /// Where the journal is.
+    pub journal: PathBuf,
+}
+
+impl Inputs {
+    /// With the journal of `run_dir`.
+    pub fn journal_of(run_dir: &RunDir) -> PathBuf {
+        run_dir.journal()
+    }
+}
+
+/// A running writer.
+pub struct Reconciler {
+    view: watch::Receiver<Arc<ReconcileView>>,
+    heartbeat: Arc<Heartbeat>,
+    tear_down: mpsc::Sender<oneshot::Sender<Vec<String>>>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Reconciler {
+    /// Starts it in the network namespace of the calling thread.
+    pub fn spawn(inputs: Inputs) -> std::io::Result<Self> {
+        let (view_tx, view) = watch::channel(Arc::new(ReconcileView::default()));
+        let heartbeat = Arc::new(Heartbeat::default());
+        heartbeat.beat(crate::clock::now());
+        let (tear_down, requests) = mpsc::channel(1);
+        let beat = heartbeat.clone();
+        let thread = std::thread::Builder::new().name("reconcile".into()).spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            match runtime {
+                Ok(runtime) => runtime.block_on(Loop { inputs, view: view_tx, beat, turns: 0 }.run(requests)),
+                Err(error) => tracing::error!(%error, "the reconciler's runtime cannot start"),
+            }
+        })?;
+        Ok(Self { view, heartbeat, tear_down, thread })
+    }
+
+    /// What it found and did last.
+    pub fn view(&self) -> watch::Receiver<Arc<ReconcileView>> {
+        self.view.clone()
+    }
+
+    /// When it last finished a turn.
+    pub fn heartbeat(&self) -> Arc<Heartbeat> {
+        self.heartbeat.clone()
+    }
+
+    /// Takes everything of ours down and ends. What could not be taken down comes back as sentences.
+    pub async fn tear_down(self, limit: Duration) -> Vec<String> {
+        let (tx, rx) = oneshot::channel();
+        if self.tear_down.send(tx).await.is_err() {
+            return vec!["the reconciler had ended already".into()];
+        }
+        match tokio::time::timeout(limit, rx).await {
+            Ok(Ok(problems)) => {
+                let _ = self.thread.join();
+                problems
+            }
+            Ok(Err(_)) => vec!["the reconciler ended without a word".into()],
+            Err(_) => vec![format!("taking everything down took longer than {limit:?}")],
+        }
+    }
+}
+
+struct Loop {
+    inputs: Inputs,
+    view: watch::Sender<Arc<ReconcileView>>,
+    beat: Arc<Heartbeat>,
+    turns: u64,
+}
+
+impl Loop {
+    async fn run(mut self, mut requests: mpsc::Receiver<oneshot::Sender<Vec<String>>>) {
+        let mut kernel = match Kernel::open(&self.inputs.journal).await {
+            Ok(kernel) => kernel,
+            Err(error) => {
+                tracing::error!(error = %format!("{error:#}"), "the kernel cannot be reached over netlink");
+                return;
+            }
+        };
+        let mut tick = tokio::time::interval(RENEWAL);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut retry = Retry::default();
+        loop {
+            let renew = tokio::select! {
+                biased;
+                request = requests.recv() => {
+                    let problems = take_down(&mut kernel).await;
+                    if let Some(answer) = request {
+                        let _ = answer.send(problems);
+                    }
+                    return;
+                }
+                changed = self.inputs.roles.changed() => if changed.is_ok() { false } else { self.orphaned(&mut requests, &mut kernel).await; return },
+                _ = tick.tick() => true,
+                _ = self.inputs.spec.changed() => false,
+                _ = self.inputs.health.changed() => false,
+                () = kernel.changed() => false,
+                () = retry.wait() => false,
+            };
+            let clean = self.turn(&mut kernel, renew).await;
+            retry.note(clean);
+        }
+    }
+
+    /// The election's thread has ended: keep quiet until told to take down. Nothing is renewed; the kernel lease ends.
+    async fn orphaned(
+        &mut self,
+        requests: &mut mpsc::Receiver<oneshot::Sender<Vec<String>>>,
+        kernel: &mut Kernel,
+    ) {
+        let request = requests.recv().await;
+        let problems = take_down(kernel).await;
+        if let Some(answer) = request {
+            let _ = answer.send(problems);
+        }
+    }
+
+    /// One whole turn; false when something is to be tried again soon.
+    async fn turn(&mut self, kernel: &mut Kernel, renew: bool) -> bool {
+        if self.inputs.election.age() > STALE {
+            tracing::debug!("the election has not turned for a while: nothing is written until it has");
+            return false;
+        }
+        let spec = self.inputs.spec.borrow_and_update().clone();
+        let roles = self.inputs.roles.borrow_and_update().clone();
+        let health = self.inputs.health.borrow_and_update().clone();
+        let planned = roles_of(&roles);
+        let result = kernel.bring_to(&spec, &planned, &health.view, renew).await;
+        if result.addresses_in_place {
+            self.inputs.commander.send(Command::Applied { generation: roles.generation });
+        }
+        self.turns += 1;
+        let clean = result.problems.is_empty();
+        self.view.send_if_modified(|old| {
+            let new = kernel.view(&spec, result);
+            if **old == new {
+                return false;
+            }
+            *old = Arc::new(new);
+            true
+        });
+        self.beat.beat(crate::clock::now());
+        clean
+    }
+}
+
+/// Takes down, and tries again what did not go at once.
+async fn take_down(kernel: &mut Kernel) -> Vec<String> {
+    let mut problems = Vec::new();
+    for _ in 0..3 {
+        problems = kernel.clear().await;
+        if problems.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    problems
+}
+
+/// The election's view as the planner takes it.
+pub fn roles_of(view: &RoleView) -> Vec<Role> {
+    view.instances
+        .iter()
+        .map(|i| Role {
+            name: i.name.clone(),
+            interface: i.interface.as_ref().map(|r| (r.index, r.name.clone())),
+            virtual_ips: i.virtual_ips.clone(),
+            holds: i.holds,
+        })
+        .collect()
+}
+
+/// What is wanted, for `cplb plan`.
+pub fn wanted(spec: &Spec, roles: &[Role], kernel: &Kernel) -> Desired {
+    let health = lb_common::health::HealthView::default();
+    desired(spec, &Context { roles, health: &health, peers: kernel.peers(), ipvs: kernel.has_ipvs() })
+}
+
+/// What would be done, for `cplb plan`.
+pub async fn planned(
+    spec: &Spec,
+    roles: &[Role],
+    kernel: &mut Kernel,
+) -> anyhow::Result<Vec<lb_common::plan::Op>> {
+    let want = wanted(spec, roles, kernel);
+    let have = kernel.observe(&want, spec).await?;
+    Ok(diff(&want, &have, false))
+}
+
+/// After a turn that failed: again in 50 ms, then twice as long each time, up to the renewal's own beat.
+#[derive(Default)]
+struct Retry {
+    failures: u32,
+}
+
+impl Retry {
+    fn note(&mut self, clean: bool) {
+        self.failures = if clean { 0 } else { self.failures.saturating_add(1) };
+    }
+
+    async fn wait(&self) {
+        match self.failures {
+            0 => std::future::pending().await,
+            n => tokio::time::sleep(Duration::from_millis(50) * 2u32.pow(n.min(6))).await,
+        }
+    }
+}
+
+const _: () = assert!(LEASE.as_secs() > RENEWAL.as_secs() + 1, "a lease outlives one missed renewal");

@@ -1,0 +1,130 @@
+//! Reading back: what of ours the kernel has now.
+use super::kernel::{Kernel, Local, timeouts_of};
+use crate::sys::rtnl::{Address as KernelAddress, Remaining, Scope};
+use crate::sys::sysctl;
+use anyhow::Context;
+use lb_common::model::ServiceKey;
+use lb_common::plan::{Address, Desired, GuardSpec, LOCAL_LINK, LocalLink, Observed, ObservedAddress, Place, Sysctl};
+use lb_common::spec::{IpvsTimeouts, Spec};
+use std::collections::{BTreeMap, BTreeSet};
+
+impl Kernel {
+    /// Everything of ours, and the values of the parameters that `want` names.
+    pub async fn observe(&mut self, want: &Desired, spec: &Spec) -> anyhow::Result<Observed> {
+        let local_link = self.find_local().await?;
+        let addresses = self.addresses().await?;
+        let services = self.services(want, spec)?;
+        let mut have = Observed {
+            local_link,
+            addresses,
+            services,
+            changed_sysctls: self.journal.sysctls().keys().cloned().collect(),
+            labels: self.journal.labels().clone(),
+            guard: self.guard().await?,
+            ..Observed::default()
+        };
+        for name in want.sysctls.keys() {
+            if let Some(value) = read_sysctl(name) {
+                have.sysctls.insert(name.clone(), value);
+            }
+        }
+        let synchronises = spec.connection_sync.is_some() || self.journal.syncs();
+        if let Some(ipvs) = self.ipvs.as_mut() {
+            if synchronises {
+                have.sync = ipvs.daemons()?.into_iter().map(|d| d.daemon).collect();
+            }
+            if let Some(wanted) = want.timeouts {
+                have.timeouts = Some(where_wanted(wanted, timeouts_of(&ipvs.timeouts()?)));
+            }
+        }
+        Ok(have)
+    }
+
+    /// The guard, if it is whole: a damaged one counts as absent, and is made anew.
+    async fn guard(&mut self) -> anyhow::Result<Option<GuardSpec>> {
+        let Some(guard) = self.guard.as_mut() else { return Ok(None) };
+        let Some(state) = guard.read_back().await.context("reading the guard")? else { return Ok(None) };
+        self.guarded = state.counters.restored.packets;
+        let spec = GuardSpec { vips: state.spec.vips, peers: state.spec.peers, tunnels: state.spec.tunnels };
+        Ok(Some(spec).filter(|_| state.intact))
+    }
+
+    /// The link for direct routing. `lo` only once the kernel has said that it has no dummy device.
+    async fn find_local(&mut self) -> anyhow::Result<LocalLink> {
+        let found = self.rtnl.link_named(LOCAL_LINK).await.context("looking for the link of direct routing")?;
+        match (found, &self.local) {
+            (Some(link), _) if link.kind.as_deref() == Some("dummy") => {
+                self.local = Local::Dummy(link.index);
+                Ok(if link.up { LocalLink::Up } else { LocalLink::Down })
+            }
+            (_, Local::Loopback(_)) => Ok(LocalLink::Loopback),
+            (Some(_) | None, Local::Unknown | Local::Dummy(_)) => {
+                self.local = Local::Unknown;
+                Ok(LocalLink::Absent)
+            }
+        }
+    }
+
+    /// Addresses with our mark. Those on the local link or `lo` are local, whoever's idea of a prefix they have.
+    async fn addresses(&mut self) -> anyhow::Result<BTreeMap<Address, ObservedAddress>> {
+        let list = self.rtnl.addresses().await.context("listing addresses")?;
+        let links = self.rtnl.links().await.context("listing links")?;
+        // An earlier run had no dummy device, so this kernel has none.
+        let leftover = |lo: &u32| list.iter().any(|a| a.is_ours() && a.key.interface == *lo);
+        if let (Local::Unknown, Some(lo)) =
+            (&self.local, links.iter().find(|l| l.loopback).map(|l| l.index).filter(leftover))
+        {
+            self.local = Local::Loopback(lo);
+        }
+        let place = |a: &KernelAddress| match self.local {
+            Local::Dummy(index) | Local::Loopback(index) if a.key.interface == index => Place::Local,
+            Local::Unknown | Local::Dummy(_) | Local::Loopback(_) => Place::Interface(a.key.interface),
+        };
+        // A kernel before 5.18 keeps no mark: what this process put is ours all the same, and so is what is on a link
+        // that carries our alias. What an earlier run held on another interface had a lease, and is gone by now.
+        let marked = links.iter().find(|l| l.alias.as_deref() == Some(super::apply::ALIAS)).map(|l| l.index);
+        let ours = list
+            .iter()
+            .filter(|a| a.is_ours() || self.put.contains(&a.key) || (marked == Some(a.key.interface) && a.scope == Scope::Global));
+        Ok(ours
+            .map(|a| {
+                let address = Address { place: place(a), address: a.key.address };
+                (address, ObservedAddress { leased: !matches!(a.remaining, Remaining::Forever) && !a.dad_failed })
+            })
+            .collect())
+    }
+
+    /// Virtual servers that the file or the journal names; everybody else's are nobody's business here.
+    fn services(
+        &mut self,
+        want: &Desired,
+        spec: &Spec,
+    ) -> anyhow::Result<BTreeMap<ServiceKey, (lb_common::plan::Service, Vec<lb_common::plan::Destination>)>> {
+        let mut ours: BTreeSet<ServiceKey> = self.journal.services().clone();
+        ours.extend(spec.virtual_servers.iter().map(|v| v.key));
+        ours.extend(want.services.keys());
+        let Some(ipvs) = self.ipvs.as_mut().filter(|_| !ours.is_empty()) else { return Ok(BTreeMap::new()) };
+        let list = ipvs.services().context("reading the virtual servers")?;
+        Ok(list
+            .into_iter()
+            .filter(|o| ours.contains(&o.service.key))
+            .map(|o| (o.service.key, (o.service, o.destinations.into_iter().map(|d| d.destination).collect())))
+            .collect())
+    }
+}
+
+/// A timeout that is not asked for (0) is as it should be.
+fn where_wanted(want: IpvsTimeouts, have: IpvsTimeouts) -> IpvsTimeouts {
+    let pick = |want, have| if want == 0 { 0 } else { have };
+    IpvsTimeouts {
+        tcp: pick(want.tcp, have.tcp),
+        tcp_fin: pick(want.tcp_fin, have.tcp_fin),
+        udp: pick(want.udp, have.udp),
+    }
+}
+
+/// `None` where there is no such parameter now: its module or its interface is not there.
+fn read_sysctl(name: &Sysctl) -> Option<i32> {
+    let value = sysctl::Sysctl::new(name.0.clone()).ok()?.read_number().ok()?;
+    i32::try_from(value).ok()
+}

@@ -1,0 +1,35 @@
+//! What the writer found and did, for `status`.
+use crate::admin::ServiceView;
+use serde::{Deserialize, Serialize};
+
+/// The kernel's side at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReconcileView {
+    /// Whether the file asks for balancing at all.
+    pub balances: bool,
+    /// Which datapath carries it, or why none does, as a sentence.
+    pub datapath: String,
+    /// Where the VIPs of direct routing are: `dummyvip0`, or `lo`.
+    pub local_link: Option<String>,
+    /// Virtual servers on this node.
+    pub services: Vec<ServiceView>,
+    /// The director guard.
+    pub guard: Option<GuardView>,
+    /// What is wrong now, as sentences.
+    pub problems: Vec<String>,
+    /// Changes made to the kernel since the start, renewals not counted.
+    pub changes: u64,
+    /// Renewals of the kernel lease since the start.
+    pub renewals: u64,
+}
+
+/// The director guard.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GuardView {
+    /// Other directors that are known by their MAC address.
+    pub peers: Vec<String>,
+    /// Packets that were delivered here and not sent round again.
+    pub guarded_packets: u64,
+}

@@ -1,0 +1,525 @@
+//! One instance as it runs: its machine, where it runs, what it has sent and heard.
+//!
+//! The machine decides, and lives in the router; this says to it what has happened, keeps what `status` shows, and knows
+//! the bytes. Router and sockets are lent to it by the engine for each call.
+use super::announce::Announcer;
+use super::conflict::Watch;
+use super::pool::{PacketKey, Pool, VrrpKey};
+use super::resolve::{Resolution, Vips, resolve};
+use super::{Counters, HeardFrom, InstanceView, Rejected, TransitionRecord};
+use crate::sys::linkmon::LinkTable;
+use crate::sys::rawsock::{Datagram, Destination};
+use lb_common::model::{Family, Version};
+use lb_common::spec::{Instance, Transport};
+use lb_common::time::{Duration, Instant};
+use lb_common::vrrp::{
+    Advert, FaultReason, Input, InstanceId, Machine, Notes, PacketMeta, Params, Reason, ReceiveConfig,
+    Reject, Router, State, receive,
+};
+use lb_common::wire::vrrp::{Addresses, Advertisement, Auth, group};
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::SystemTime;
+
+/// Transitions that are kept.
+const HISTORY: usize = 16;
+/// `last_rejected` is a sentence, and a storm of bad packets must not be one of sentences.
+const REJECTED_EVERY: Duration = Duration::from_millis(250);
+/// So many adverts in a row that could not be sent make a fault: others no longer hear this router.
+const SEND_FAILURES: u32 = 3;
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_MOST: Duration = Duration::from_secs(30);
+
+/// Whether the machine takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Nothing was said to the machine yet.
+    New,
+    /// It is to say goodbye for a process that is dead; there is no machine yet.
+    Inherited,
+    /// It was told to start.
+    Running,
+    /// It was told that it cannot.
+    Faulty(FaultReason),
+}
+
+/// One instance.
+#[derive(Debug)]
+pub(super) struct Member {
+    /// Its machine's name in the router; never used twice.
+    pub(super) id: InstanceId,
+    pub(super) spec: Instance,
+    pub(super) phase: Phase,
+    pub(super) resolution: Resolution,
+    /// It leaves well: removed from the file, or the thread is to end.
+    pub(super) leaving: bool,
+    /// It is not in the file any more.
+    pub(super) removed: bool,
+    /// Its machine wants the addresses here.
+    pub(super) holds: bool,
+    /// To be told to the machine when the view that first said `holds` has been applied.
+    pub(super) claim: Option<Claim>,
+    /// VIPs were added while they were held: announce when the view with this generation has been applied.
+    pub(super) announce_at: Option<Claim>,
+    pub(super) announcer: Announcer,
+    pub(super) watch: Watch,
+    pub(super) counters: Counters,
+    linger: Duration,
+    outside_weight: i32,
+    told_weight: i32,
+    config: ReceiveConfig,
+    advert: Advertisement,
+    transitions: VecDeque<TransitionRecord>,
+    rejected: Option<(Instant, Rejected)>,
+    /// The socket could not be opened or used: when it is tried again.
+    socket_fault: Option<Instant>,
+    retry: Duration,
+    failures: u32,
+}
+
+/// Something that waits for a view to be applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// The view is not published yet.
+    Unpublished,
+    /// It has this generation.
+    Published(u64),
+}
+
+impl Member {
+    /// Its machine is not in a router yet; see [`Self::params`].
+    pub(super) fn new(spec: Instance, id: InstanceId, linger: Duration) -> Self {
+        let source = unspecified(spec.family());
+        Self {
+            id,
+            phase: Phase::New,
+            resolution: Resolution::default(),
+            leaving: false,
+            removed: false,
+            holds: false,
+            claim: None,
+            announce_at: None,
+            announcer: Announcer::default(),
+            watch: Watch::default(),
+            counters: Counters::default(),
+            linger,
+            outside_weight: 0,
+            told_weight: 0,
+            config: receive_config(&spec, source),
+            advert: template(&spec),
+            transitions: VecDeque::with_capacity(HISTORY),
+            rejected: None,
+            socket_fault: None,
+            retry: RETRY_FIRST,
+            failures: 0,
+            spec,
+        }
+    }
+
+    /// One that a dead process held, and that only has to be left.
+    pub(super) fn inherited(spec: Instance, id: InstanceId, linger: Duration) -> Self {
+        Self {
+            phase: Phase::Inherited,
+            leaving: true,
+            holds: true,
+            ..Self::new(spec, id, linger)
+        }
+    }
+
+    /// For its machine, as things stand.
+    pub(super) fn params(&self) -> Params {
+        let i = &self.spec;
+        Params {
+            version: i.version,
+            priority: i.priority,
+            preempt: i.preempt,
+            preempt_delay: i.preempt_delay,
+            advert_interval: i.advert_interval,
+            source: self.source().unwrap_or_else(|| unspecified(self.family())),
+            linger: self.linger,
+            announce_delay: i.announce.delay,
+            announce_refresh: i.announce.refresh,
+            // The router knows who is in a group.
+            gated: false,
+        }
+    }
+
+    pub(super) fn family(&self) -> Family {
+        self.spec.family()
+    }
+
+    pub(super) fn source(&self) -> Option<IpAddr> {
+        self.resolution.source
+    }
+
+    /// Looks at the host again. True when the interface is another one than before, so that the machine must stop first.
+    pub(super) fn resolve(
+        &mut self,
+        now: Instant,
+        router: &mut Router,
+        table: &LinkTable,
+        vips: &Vips,
+    ) -> bool {
+        let before = self.resolution.interface.as_ref().map(|i| i.index);
+        let new = resolve(table, &self.spec, vips, before);
+        let moved = self.phase == Phase::Running
+            && (indices(&new) != indices(&self.resolution) && new.fault.is_none());
+        let readdressed = new.source != self.resolution.source;
+        let rebuilt = readdressed || new.mac != self.resolution.mac;
+        self.resolution = new;
+        if rebuilt {
+            let r = &self.resolution;
+            self.announcer.prepare(&self.spec, r.mac, r.source);
+            // Neighbours know another hardware address, or none of this one.
+            if self.holds && self.claim.is_none() {
+                self.announcer.start(now, &self.spec.announce);
+            }
+        }
+        if readdressed && self.resolution.source.is_some() {
+            self.reconfigure(now, router);
+        }
+        self.weigh(now, router);
+        moved
+    }
+
+    /// Takes new settings in place.
+    pub(super) fn replace(&mut self, now: Instant, router: &mut Router, spec: Instance) {
+        let vips_changed = spec.virtual_ips != self.spec.virtual_ips;
+        self.spec = spec;
+        let r = &self.resolution;
+        self.announcer.prepare(&self.spec, r.mac, r.source);
+        if vips_changed && self.holds {
+            self.announce_at = Some(Claim::Unpublished);
+        }
+        self.reconfigure(now, router);
+    }
+
+    fn reconfigure(&mut self, now: Instant, router: &mut Router) {
+        let params = self.params();
+        self.config = receive_config(&self.spec, params.source);
+        self.advert = template(&self.spec);
+        router.handle(now, self.id, Input::Reconfigure(Box::new(params)));
+    }
+
+    /// What something outside the driver adds to the priority.
+    pub(super) fn set_outside_weight(&mut self, now: Instant, router: &mut Router, weight: i32) {
+        self.outside_weight = weight;
+        self.weigh(now, router);
+    }
+
+    fn weigh(&mut self, now: Instant, router: &mut Router) {
+        let weight = self.resolution.weight.saturating_add(self.outside_weight);
+        if weight != self.told_weight {
+            self.told_weight = weight;
+            router.handle(now, self.id, Input::Weight(weight));
+        }
+    }
+
+    /// What stands in its own way, its group left out.
+    pub(super) fn own_fault(&self) -> Option<FaultReason> {
+        let socket = self.socket_fault.map(|_| FaultReason::Socket);
+        self.resolution.fault.or(socket)
+    }
+
+    /// Tells the machine what is in its way, if that is news. True when it was.
+    pub(super) fn set_fault(
+        &mut self,
+        now: Instant,
+        router: &mut Router,
+        fault: Option<FaultReason>,
+    ) -> bool {
+        let before = self.phase;
+        let phase = fault.map_or(Phase::Running, Phase::Faulty);
+        if phase == before {
+            return false;
+        }
+        self.phase = phase;
+        if before == Phase::Inherited {
+            let machine = Machine::leaving(self.params(), now);
+            router.insert_machine(self.id, machine, None);
+        }
+        match fault {
+            Some(reason) => router.handle(now, self.id, Input::Fault(reason)),
+            None if self.leaving => {}
+            None => router.handle(now, self.id, Input::Startup),
+        }
+        true
+    }
+
+    /// Leaves well.
+    pub(super) fn shut_down(&mut self, now: Instant, router: &mut Router) {
+        if !self.leaving {
+            self.leaving = true;
+            router.handle(now, self.id, Input::Shutdown);
+        }
+    }
+
+    /// Takes part again, although it was to leave.
+    pub(super) fn come_back(&mut self, now: Instant, router: &mut Router) {
+        self.removed = false;
+        self.leaving = false;
+        if self.phase == Phase::Running {
+            router.handle(now, self.id, Input::Startup);
+        }
+    }
+
+    /// Whether it has left and lets go of nothing more.
+    pub(super) fn is_over(&self, router: &Router) -> bool {
+        let state = router.get(self.id).map_or(State::Initialize, Machine::state);
+        self.leaving && state == State::Initialize && !self.holds
+    }
+
+    /// The sockets that it needs; `None` while it has a fault that makes them useless.
+    pub(super) fn vrrp_key(&self) -> Option<VrrpKey> {
+        let source = self.source()?;
+        let destination = match &self.spec.transport {
+            Transport::Multicast => Destination::Group(self.family()),
+            Transport::Unicast { .. } => Destination::Own(source),
+        };
+        Some(VrrpKey {
+            interface: self.resolution.via.as_ref()?.index,
+            destination,
+        })
+    }
+
+    pub(super) fn packet_key(&self) -> Option<PacketKey> {
+        Some(PacketKey {
+            interface: self.resolution.interface.as_ref()?.index,
+            family: self.family(),
+        })
+    }
+
+    /// The socket could not be opened or used. Returns how long until the next try.
+    pub(super) fn socket_failed(&mut self, now: Instant) -> Duration {
+        let wait = self.retry;
+        self.retry = (wait * 2).min(RETRY_MOST);
+        self.failures = 0;
+        self.socket_fault = Some(now + wait);
+        wait
+    }
+
+    /// Lifts a socket's fault when its time is over. True when it did.
+    pub(super) fn retry_socket(&mut self, now: Instant) -> bool {
+        let due = self.socket_fault.is_some_and(|at| now >= at);
+        if due {
+            self.socket_fault = None;
+        }
+        due
+    }
+
+    /// When [`Self::retry_socket`] has something to do.
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        self.socket_fault
+    }
+
+    /// When there is something to do that no machine knows of.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let all = [self.announcer.due(), self.watch.due(), self.retry_at()];
+        all.into_iter().flatten().min()
+    }
+
+    /// Judges a packet and hands a good one to the machine. What is worth a line in the log comes back.
+    pub(super) fn packet(
+        &mut self,
+        now: Instant,
+        router: &mut Router,
+        d: &Datagram<'_>,
+    ) -> Result<Option<(Advert, Notes)>, Reject> {
+        let meta = PacketMeta {
+            source: d.source,
+            destination: Some(d.destination),
+            hop_limit: Some(d.hop_limit),
+        };
+        match receive(&self.config, meta, d.payload) {
+            Ok((advert, notes)) => {
+                self.counters.received += 1;
+                router.handle(now, self.id, Input::Advert(advert));
+                Ok(self.is_remarkable(&notes).then_some((advert, notes)))
+            }
+            Err(reject) => {
+                self.count_rejected(now, &reject);
+                Err(reject)
+            }
+        }
+    }
+
+    /// VIPs without a link-local one are as they are on every node that has this file.
+    fn is_remarkable(&self, notes: &Notes) -> bool {
+        let only_link_local = notes.interval_cs.is_none() && notes.addresses.is_none();
+        !notes.is_empty() && !only_link_local
+    }
+
+    fn count_rejected(&mut self, now: Instant, reject: &Reject) {
+        match self.counters.rejected.get_mut(reject.kind()) {
+            Some(n) => *n += 1,
+            None => {
+                self.counters.rejected.insert(reject.kind().to_owned(), 1);
+            }
+        }
+        let fresh = |(at, _): &(Instant, Rejected)| now.saturating_since(*at) < REJECTED_EVERY;
+        if !self.rejected.as_ref().is_some_and(fresh) {
+            let rejected = Rejected {
+                at_ms: wall_ms(),
+                source: reject.source,
+                why: reject.to_string(),
+            };
+            self.rejected = Some((now, rejected));
+        }
+    }
+
+    /// Sends one advert to the group or to every peer. An error is given when this made a fault of it.
+    pub(super) fn send(&mut self, pool: &Pool, priority: u8, scratch: &mut Vec<u8>) -> Result<(), SendError> {
+        let (Some(source), Some(key)) = (self.source(), self.vrrp_key()) else {
+            return Ok(());
+        };
+        self.advert.priority = priority;
+        let mut result = Err(SendError::NoSocket);
+        let to_group = [group(self.family())];
+        let to: &[IpAddr] = match &self.spec.transport {
+            Transport::Multicast => &to_group,
+            Transport::Unicast { peers, .. } => peers,
+        };
+        for to in to {
+            scratch.clear();
+            let sent = match (pool.vrrp(key), self.advert.encode(source, *to, scratch)) {
+                (Some(socket), Ok(())) => socket.send(source, *to, scratch).map_err(SendError::Io),
+                (None, _) => Err(SendError::NoSocket),
+                (_, Err(e)) => Err(SendError::Encode(e)),
+            };
+            // One peer that is out of reach is not this node's fault.
+            if result.is_err() {
+                result = sent;
+            }
+        }
+        self.count_sent(result)
+    }
+
+    fn count_sent(&mut self, result: Result<(), SendError>) -> Result<(), SendError> {
+        match result {
+            Ok(()) => {
+                self.counters.sent += 1;
+                self.failures = 0;
+                self.retry = RETRY_FIRST;
+                Ok(())
+            }
+            Err(e) => {
+                self.failures += 1;
+                Err(e)
+            }
+        }
+    }
+
+    /// Whether so many adverts could not be sent that others take this router for dead.
+    pub(super) fn is_mute(&self) -> bool {
+        self.failures >= SEND_FAILURES
+    }
+
+    /// Keeps a change of state.
+    pub(super) fn transition(&mut self, from: State, to: State, reason: Reason) {
+        if self.transitions.len() == HISTORY {
+            self.transitions.pop_front();
+        }
+        self.transitions.push_back(TransitionRecord {
+            at_ms: wall_ms(),
+            from,
+            to,
+            reason,
+        });
+    }
+
+    pub(super) fn view(&self, router: &Router) -> InstanceView {
+        let machine = router.get(self.id);
+        let state = machine.map_or(State::Initialize, Machine::state);
+        let own = match self.phase {
+            Phase::Faulty(reason) => Some(reason),
+            Phase::New | Phase::Inherited | Phase::Running => None,
+        };
+        let priority = machine.map_or(self.spec.priority, Machine::effective_priority);
+        let heard = machine
+            .and_then(Machine::active)
+            .filter(|_| state != State::Active);
+        InstanceView {
+            name: self.spec.name.clone(),
+            vrid: self.spec.vrid.get(),
+            version: self.spec.version,
+            family: self.family(),
+            interface: self.resolution.interface.clone(),
+            source: self.resolution.source,
+            virtual_ips: self.spec.virtual_ips.clone(),
+            state,
+            holds: self.holds,
+            priority: priority.get(),
+            fault: own.or_else(|| machine.and_then(Machine::fault)),
+            active: heard.map(|h| HeardFrom {
+                address: h.advert.source,
+                priority: h.advert.priority,
+            }),
+            transitions: self.transitions.iter().cloned().collect(),
+            last_rejected: self.rejected.as_ref().map(|(_, r)| r.clone()),
+            counters: self.counters.clone(),
+            conflict: self.watch.sentence(),
+        }
+    }
+}
+
+/// An advert was not sent.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SendError {
+    #[error("there is no socket")]
+    NoSocket,
+    #[error(transparent)]
+    Io(std::io::Error),
+    #[error(transparent)]
+    Encode(lb_common::wire::vrrp::EncodeError),
+}
+
+fn indices(r: &Resolution) -> (Option<u32>, Option<u32>) {
+    (
+        r.interface.as_ref().map(|i| i.index),
+        r.via.as_ref().map(|i| i.index),
+    )
+}
+
+/// Stands in until the interface's address is known; the machine has not been started then.
+fn unspecified(family: Family) -> IpAddr {
+    match family {
+        Family::Ipv4 => Ipv4Addr::UNSPECIFIED.into(),
+        Family::Ipv6 => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+fn receive_config(i: &Instance, source: IpAddr) -> ReceiveConfig {
+    let peers = match &i.transport {
+        Transport::Multicast => Vec::new(),
+        Transport::Unicast { peers, .. } => peers.clone(),
+    };
+    ReceiveConfig {
+        version: i.version,
+        vrid: i.vrid,
+        advert_interval: i.advert_interval,
+        auth_pass: i.auth_pass,
+        source,
+        addresses: i.virtual_ips.iter().map(|p| p.addr()).collect(),
+        peers,
+        unicast_min_hop_limit: None,
+    }
+}
+
+fn template(i: &Instance) -> Advertisement {
+    Advertisement {
+        version: i.version,
+        vrid: i.vrid,
+        priority: i.priority.get(),
+        interval_cs: i.advert_interval.centiseconds(),
+        reserved: 0,
+        auth: (i.version == Version::V2).then(|| Auth::from_pass(i.auth_pass)),
+        addresses: Addresses::of(i.family(), i.virtual_ips.iter().map(|p| p.addr())),
+        checksum_form: i.checksum,
+    }
+}
+
+/// For people; nothing is measured with it.
+fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+}

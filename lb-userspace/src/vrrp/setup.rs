@@ -1,0 +1,43 @@
+//! From a specification to what the driver starts with, and a look at which interface each instance would have.
+use super::resolve::resolve;
+use super::{Config, RoleView};
+use crate::sys::linkmon::{LinkMonitor, MonitorError};
+use lb_common::spec::{Instance, Spec};
+
+/// An instance, with the index and the name of its interface where there is one.
+pub type Found = (Instance, Option<(u32, String)>);
+
+impl Config {
+    /// A daemon's.
+    pub fn of(spec: &Spec) -> Self {
+        Self {
+            instances: spec.active_instances().to_vec(),
+            sync_groups: spec.active_sync_groups().to_vec(),
+            ..Self::default()
+        }
+    }
+
+    /// A guardian's: what a dead daemon held, to be left in its place. A sync group has no say in that.
+    pub fn leaving(spec: &Spec, roles: &RoleView) -> Self {
+        let held = |i: &&Instance| roles.instances.iter().any(|v| v.name == i.name && v.holds);
+        Self {
+            instances: spec.active_instances().iter().filter(held).cloned().collect(),
+            leaving: true,
+            ..Self::default()
+        }
+    }
+}
+
+/// Which interface each instance would run on now.
+///
+/// # Errors
+/// The kernel's links cannot be listed.
+pub fn resolve_interfaces(spec: &Spec) -> Result<Vec<Found>, MonitorError> {
+    let monitor = LinkMonitor::open()?;
+    let vips = spec.virtual_ips().map(|v| v.addr()).collect();
+    let found = spec.active_instances().iter().map(|instance| {
+        let interface = resolve(monitor.table(), instance, &vips, None).interface;
+        (instance.clone(), interface.map(|r| (r.index, r.name)))
+    });
+    Ok(found.collect())
+}
