@@ -3,6 +3,7 @@ mod build;
 mod build_ebpf;
 mod lint;
 mod setup;
+mod test;
 mod vm;
 
 use crate::apt::Apt;
@@ -26,6 +27,8 @@ enum Verb {
     BuildEbpf(build_ebpf::BuildEbpf),
     /// Builds a static `cplb` with the eBPF object in it.
     Build(build::Build),
+    /// Runs every suite: unit, properties, simulation, namespaces with keepalived, and the guest with IPVS.
+    Test(test::Test),
     /// Formatting, clippy and documentation.
     Lint(lint::Lint),
     /// Runs a program in a guest whose kernel has IPVS.
@@ -52,6 +55,7 @@ impl Cli {
             Verb::Setup(verb) => verb.run(),
             Verb::BuildEbpf(verb) => verb.run(),
             Verb::Build(verb) => verb.run(),
+            Verb::Test(verb) => verb.run(),
             Verb::Lint(verb) => verb.run(),
             Verb::Vm(verb) => verb.run(),
         }
