@@ -20,6 +20,7 @@
 
 pub mod adverts;
 pub mod apiserver;
+pub mod bench;
 pub mod capture;
 pub mod cases;
 pub mod client;

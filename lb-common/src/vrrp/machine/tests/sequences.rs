@@ -127,9 +127,10 @@ impl Watcher {
     fn give(&mut self, input: Input) {
         let before = self.rig.clone();
         let claimed = input == Input::Claimed;
-        let advert = match &input {
-            Input::Advert(a) => Some(*a),
-            _ => None,
+        let advert = if let Input::Advert(a) = &input {
+            Some(*a)
+        } else {
+            None
         };
         if claimed && self.holds {
             self.in_place = true;
