@@ -51,6 +51,10 @@ pub struct Options {
 /// Runs until told to stop. `loaded` is what `options.config` held a moment ago.
 pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
     panic::abort_on_panic();
+    // Nearly the last to go when memory is short; the guardian is the very last.
+    if let Err(error) = crate::sys::process::set_oom_score_adj(-900) {
+        tracing::debug!(%error, "the kernel may kill this process for memory like any other");
+    }
     let run_dir = RunDir::open(&options.run_dir, PATIENCE)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting a runtime")?;
     runtime.block_on(async { Daemon::start(options, loaded, run_dir)?.run().await })

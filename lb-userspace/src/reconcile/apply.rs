@@ -120,7 +120,14 @@ impl Kernel {
 
     async fn set_guard(&mut self, spec: &GuardSpec) -> anyhow::Result<()> {
         let guard = self.guard.as_mut().context("no guard here")?;
-        let spec = guard::GuardSpec { vips: spec.vips.clone(), peers: spec.peers.clone(), tunnels: spec.tunnels };
+        let spec = guard::GuardSpec {
+            vips: spec.vips.clone(),
+            peers: spec.peers.clone(),
+            tunnels: spec.tunnels,
+            // A holder's own kubelet and kubectl are served by its own API server: what IPVS would send elsewhere
+            // carries the VIP as its source, and every other node drops that as its own.
+            keep_own_clients: true,
+        };
         match guard.apply(&spec).await {
             Ok(_) => Ok(()),
             Err(error) => {
@@ -164,7 +171,7 @@ impl Kernel {
 
     async fn ensure_local(&mut self) -> anyhow::Result<()> {
         let mut made = self.rtnl.ensure_dummy(LOCAL_LINK, ALIAS).await;
-        if matches!(made, Err(RtnlError::Unsupported { .. })) && modules::load("dummy").is_ok() {
+        if matches!(made, Err(RtnlError::Unsupported { .. })) && modules::ensure("dummy").is_ok() {
             made = self.rtnl.ensure_dummy(LOCAL_LINK, ALIAS).await;
         }
         match made {

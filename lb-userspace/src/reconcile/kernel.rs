@@ -128,7 +128,7 @@ impl Kernel {
         if self.ipvs.is_none() {
             let mut found = Ipvs::open();
             if load && matches!(found, Err(IpvsError::Unsupported)) {
-                if let Err(error) = modules::load("ip_vs") {
+                if let Err(error) = modules::ensure("ip_vs") {
                     tracing::debug!(%error, "ip_vs cannot be loaded");
                 }
                 found = Ipvs::open();
