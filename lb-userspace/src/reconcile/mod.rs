@@ -229,8 +229,9 @@ pub async fn planned(
     roles: &[Role],
     kernel: &mut Kernel,
 ) -> anyhow::Result<Vec<lb_common::plan::Op>> {
-    let want = wanted(spec, roles, kernel);
+    let mut want = wanted(spec, roles, kernel);
     let have = kernel.observe(&want, spec).await?;
+    kernel.leave_own(&mut want);
     Ok(diff(&want, &have, false))
 }
 
