@@ -6,6 +6,7 @@ use lb_tests::capture::Capture;
 use lb_tests::cplb::Cplb;
 use lb_tests::daemon::Daemon;
 use lb_tests::standing::{self, Role};
+use lb_tests::ready::Ready;
 use lb_tests::topology::{Lab, Node, names};
 use lb_tests::{keepalived, wait};
 use nix::sys::signal::Signal;
@@ -45,6 +46,9 @@ impl Bout {
             .node("c1", &["192.168.122.37/24", "fd00:122::37/64"])
             .node("c2", &["192.168.122.185/24", "fd00:122::185/64"])
             .build()?;
+        for node in lab.nodes() {
+            node.wait_for_addresses(PATIENCE)?;
+        }
         Ok(Self { lab, wire })
     }
 
