@@ -11,7 +11,6 @@ use crate::net::DELAY;
 use crate::node::{CLAIM, LEASE};
 use lb_common::model::Version;
 use lb_common::time::{Duration, Instant};
-use lb_common::vrrp::longest_down_interval;
 
 /// How long the worst may take in one world.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +31,12 @@ impl Bounds {
         preempt_delay: Duration,
         grouped: bool,
     ) -> Self {
-        let down = longest_down_interval(version, interval);
+        // By the RFCs' text and not by the code that is tried: three intervals and Skew_Time at priority 1, or a little
+        // more (RFC 3768 §6.1, RFC 9568 §6.1).
+        let down = match version {
+            Version::V2 => interval * 3 + Duration::from_secs(1),
+            Version::V3 => interval * 4,
+        };
         let slack = CLAIM + DELAY * 2 + Duration::from_millis(65);
         // A group waits for its slowest member, and a member that was shortened by a goodbye waits for the others.
         let rounds = if grouped { 2 } else { 1 };
