@@ -158,6 +158,7 @@ fn spy() {
         "table inet spy {{
           counter seen {{ }}
           counter after {{ }}
+          counter sent {{ }}
           chain a {{ type filter hook input priority 98
             ip daddr {VIP4} counter name seen
             ip6 daddr {VIP6} counter name seen
@@ -165,6 +166,10 @@ fn spy() {
           chain b {{ type filter hook input priority 99
             ip daddr {VIP4} counter name seen
             ip6 daddr {VIP6} counter name seen
+          }}
+          chain o {{ type filter hook output priority -98
+            ip daddr {VIP4} counter name sent
+            ip6 daddr {VIP6} counter name sent
           }}
           chain c {{ type filter hook input priority 200
             ip daddr {VIP4} counter name after
@@ -193,7 +198,7 @@ fn spec(vips: &[&str], peers: &[MacAddr]) -> GuardSpec {
     GuardSpec {
         vips: vips.iter().map(|v| v.parse().unwrap()).collect(),
         peers: peers.iter().copied().collect(),
-        tunnels: false,
+        ..GuardSpec::default()
     }
 }
 
@@ -216,6 +221,7 @@ fn what_is_applied_is_read_back_and_applied_once() {
         guard.renew(&vips(), LEASE).await.unwrap();
 
         wanted.tunnels = true;
+        wanted.keep_own_clients = true;
         wanted.peers.clear();
         wanted.vips.remove(&"203.0.2.10".parse().unwrap());
         assert_eq!(guard.apply(&wanted).await.unwrap(), Applied::Updated);
@@ -348,6 +354,38 @@ fn what_came_by_a_tunnel_is_hidden_where_that_is_wanted() {
 }
 
 #[test]
+fn own_clients_are_kept_where_that_is_wanted() {
+    in_namespace(async || {
+        let _client = Client::new();
+        let mut guard = Guard::open().unwrap();
+        let mut wanted = spec(&[VIP4, VIP6], &[]);
+        guard.apply(&wanted).await.unwrap();
+        guard.renew(&vips(), LEASE).await.unwrap();
+        spy();
+        let talk = || {
+            for vip in vips() {
+                let listener = TcpListener::bind((vip, 0)).unwrap();
+                let mut stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+                let (mut accepted, from) = listener.accept().unwrap();
+                assert_eq!(from.ip(), vip);
+                accepted.write_all(b"hello").unwrap();
+                stream.read_exact(&mut [0; 5]).unwrap();
+            }
+        };
+        talk();
+        assert!(spied("sent") > 0);
+        wanted.keep_own_clients = true;
+        guard.apply(&wanted).await.unwrap();
+        talk();
+        assert_eq!(spied("sent"), 0);
+        let counters = guard.read_back().await.unwrap().unwrap().counters;
+        assert!(counters.own_clients.packets > 6, "{counters:?}");
+        assert_eq!(counters.own_clients, counters.returned);
+        assert_eq!(counters.restored.packets, 0);
+    });
+}
+
+#[test]
 fn the_lease_ends_by_itself_and_lives_on_while_renewed() {
     in_namespace(async || {
         let mut guard = Guard::open().unwrap();
@@ -450,6 +488,7 @@ fn many_vips_and_peers_fit() {
             vips: vips.clone(),
             peers,
             tunnels: true,
+            keep_own_clients: true,
         };
         let all: Vec<_> = vips.into_iter().collect();
         let start = Instant::now();

@@ -70,6 +70,11 @@ impl<'lab> Cplb<'lab> {
         &self.config
     }
 
+    /// The process alone, for whoever keeps the node elsewhere.
+    pub fn into_daemon(self) -> Daemon {
+        self.daemon
+    }
+
     /// Where it runs.
     pub fn node(&self) -> &'lab Node {
         self.node

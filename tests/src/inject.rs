@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, sendto, socket};
 use socket2::{Domain, Protocol, Socket, Type};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// VRRP's group.
@@ -61,6 +61,7 @@ impl VrrpSender {
                 Domain::IPV6
             };
             let socket = Socket::new(domain, Type::RAW, Some(Protocol::from(VRRP)))?;
+            let mut bind = SocketAddr::new(source, 0);
             match source {
                 IpAddr::V4(address) => {
                     socket.set_multicast_if_v4(&address)?;
@@ -68,15 +69,17 @@ impl VrrpSender {
                     socket.set_ttl_v4(ttl)?;
                     socket.set_multicast_loop_v4(false)?;
                 }
-                IpAddr::V6(_) => {
+                IpAddr::V6(address) => {
                     let index = nix::net::if_::if_nametoindex("eth0")?;
                     socket.set_multicast_if_v6(index)?;
                     socket.set_multicast_hops_v6(ttl)?;
                     socket.set_unicast_hops_v6(ttl)?;
                     socket.set_multicast_loop_v6(false)?;
+                    // A link-local address is one only together with its link.
+                    bind = SocketAddrV6::new(address, 0, 0, index).into();
                 }
             }
-            socket.bind(&SocketAddr::new(source, 0).into())?;
+            socket.bind(&bind.into())?;
             Ok(socket)
         };
         let group = if source.is_ipv4() {

@@ -10,21 +10,30 @@
 //! | [`prober`] | an echo every 2 ms, and the gaps in the answers |
 //! | [`capture`] | frames with timestamps, and how often each crossed the switch |
 //! | [`inject`] | frames as somebody else on the wire would send them |
+//! | [`native`], [`adverts`], [`standing`] | our own file, adverts as bytes and as seen, what a daemon of ours says |
+//! | [`cases`], [`pair`], [`ready`] | rows of a table, side by side; two of ours; addresses that can be used |
 //! | [`wait`] | waiting for a condition with a limit, and [`skip!`] |
 //!
 //! Nothing here leaves the namespaces that it made, and everything is taken down when it is dropped, also after a
 //! panic. What a killed run left behind is swept at the next start.
 #![warn(missing_docs)]
 
+pub mod adverts;
 pub mod apiserver;
+pub mod bench;
 pub mod capture;
+pub mod cases;
 pub mod client;
 pub mod cplb;
 pub mod daemon;
 pub mod guest;
 pub mod inject;
 pub mod keepalived;
+pub mod native;
 pub mod netns;
+pub mod pair;
 pub mod prober;
+pub mod ready;
+pub mod standing;
 pub mod topology;
 pub mod wait;

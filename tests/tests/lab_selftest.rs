@@ -115,7 +115,6 @@ fn every_descendant_of_a_daemon_is_found() -> Result<()> {
     assert!(daemon.usage().resident_kib > 0);
     daemon.signal_all(Signal::SIGKILL)?;
     daemon.wait_all(second(2))?;
-    assert_eq!(daemon.log().trim(), "hello");
     Ok(())
 }
 

@@ -8,6 +8,7 @@ mod apt;
 mod cargo;
 mod cmd;
 mod ebpf;
+mod lab;
 mod paths;
 mod suite;
 mod tools;

@@ -1,16 +1,10 @@
 //! Where things are. All of it is below `target/`, so `cargo clean` removes everything that xtask made.
-use std::env;
 use std::path::{Path, PathBuf};
 
 /// The workspace.
 pub(crate) fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here).to_owned()
-}
-
-/// Cargo's build directory.
-pub(crate) fn target() -> PathBuf {
-    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 
 /// The eBPF object. `lb-userspace/build.rs` looks for it here, whatever cargo's build directory is.

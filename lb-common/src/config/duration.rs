@@ -129,7 +129,7 @@ impl FromStr for GoDuration {
 fn decimal(f: &mut fmt::Formatter<'_>, value: u64, places: usize) -> fmt::Result {
     let unit = 10_u64.pow(u32::try_from(places).unwrap_or(0));
     write!(f, "{}", value / unit)?;
-    if value % unit != 0 {
+    if !value.is_multiple_of(unit) {
         let fraction = alloc::format!("{:0places$}", value % unit);
         write!(f, ".{}", fraction.trim_end_matches('0'))?;
     }

@@ -83,6 +83,9 @@ impl Problem {
     }
 }
 
+/// Nobody reads more, and a list of each against all others must end.
+const MOST: usize = 500;
+
 /// What a validation has found so far.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
@@ -95,14 +98,14 @@ pub struct Findings {
 impl Findings {
     /// Notes a problem, once: what holds for each port of a server is still one mistake in the file.
     pub fn refuse(&mut self, problem: Problem) {
-        if !self.problems.contains(&problem) {
+        if self.problems.len() < MOST && !self.problems.contains(&problem) {
             self.problems.push(problem);
         }
     }
 
     /// Notes a warning, once.
     pub fn warn(&mut self, warning: Warning) {
-        if !self.warnings.contains(&warning) {
+        if self.warnings.len() < MOST && !self.warnings.contains(&warning) {
             self.warnings.push(warning);
         }
     }

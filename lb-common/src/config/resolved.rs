@@ -12,6 +12,11 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 
+/// `spec` as a native file.
+pub fn native(spec: &Spec) -> ControlPlaneLoadBalancer {
+    spec.into()
+}
+
 impl From<&Spec> for ControlPlaneLoadBalancer {
     fn from(s: &Spec) -> Self {
         let named = |i: &usize| s.instances.get(*i).map(|i| i.name.clone());
@@ -75,7 +80,6 @@ fn instance(i: &Instance) -> VrrpInstance {
         version: Some(i64::from(u8::from(i.version))),
         priority: Some(i64::from(i.priority.get())),
         preempt: Some(i.preempt),
-        // Said only where it is something: with preempt: false a zero would be all it could be.
         preempt_delay: Some(i.preempt_delay.into()),
         advert_interval: Some(i.advert_interval.duration().into()),
         advert_interval_seconds: None,
@@ -106,7 +110,8 @@ fn password(pass: crate::model::AuthPass) -> String {
 
 fn server(v: &spec::VirtualServer) -> VirtualServer {
     VirtualServer {
-        name: Some(v.name.clone()),
+        // The name that a nameless one gets is no name by the rules for names.
+        name: Some(v.name.clone()).filter(|n| *n != v.key.to_string()),
         ip_address: Some(v.key.address.to_string()),
         ports: Some([Port::Number(i64::from(v.key.port))].into()),
         protocol: Some(v.key.protocol.name().into()),

@@ -1,4 +1,4 @@
-//! Who is better: priority first, then the primary address (RFC 9568 §6.4.2 (450) and §6.4.3 (725)).
+//! Who is better: priority first, then the primary address (RFC 9568 §6.4.2 and §6.4.3).
 use super::Advert;
 use crate::model::Priority;
 use core::net::IpAddr;

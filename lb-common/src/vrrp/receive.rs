@@ -178,10 +178,9 @@ fn notes(config: &ReceiveConfig, advert: &Advertisement) -> Notes {
         checksum: advert.checksum_form,
         interval_cs: (advert.interval_cs != ours).then_some(advert.interval_cs),
         addresses: (!equal).then(|| advert.addresses.iter().collect()),
-        first_not_link_local: matches!(
-            advert.addresses.iter().next(),
-            Some(IpAddr::V6(first)) if !is_link_local(first)
-        ),
+        // Where both sides have the same list it is nobody's surprise: k0s's VIPs are global, and keepalived sends them so.
+        first_not_link_local: !equal
+            && matches!(advert.addresses.iter().next(), Some(IpAddr::V6(first)) if !is_link_local(first)),
     }
 }
 

@@ -13,6 +13,7 @@ pub mod ethernet;
 pub mod ipv4;
 pub mod ipv6;
 pub mod ndp;
+pub mod tcp;
 pub mod vrrp;
 
 /// A header is cut off or contradicts itself.

@@ -5,19 +5,14 @@ use lb_common::config::GoDuration;
 use lb_common::config::raw::native::ControlPlaneLoadBalancer;
 use lb_common::spec::{Instance, InterfaceSelector, Spec, Transport, VirtualServer};
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// What `cplb check` is told.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// The file: k0s.yaml, k0sctl.yaml or a native one
-    #[arg(long, env = "CPLB_CONFIG", value_name = "FILE")]
-    pub config: PathBuf,
-    /// An API server, in place of those that the file names; repeat it for each
-    #[arg(long = "backend", value_name = "ADDR[:PORT]")]
-    pub backends: Vec<String>,
-    /// Print the resolved file, or every problem, as JSON
+    #[command(flatten)]
+    pub file: super::ConfigArg,
+    /// Print the resolved file, or every problem, as JSON.
     #[arg(long)]
     pub json: bool,
 }
@@ -49,10 +44,10 @@ pub fn execute(
     err: &mut dyn Write,
 ) -> io::Result<u8> {
     let overrides = Overrides {
-        backends: args.backends.clone(),
+        backends: args.file.backends.clone(),
     };
-    let file = args.config.display().to_string();
-    let loaded = match std::fs::read(&args.config) {
+    let file = args.file.config.display().to_string();
+    let loaded = match std::fs::read(&args.file.config) {
         Ok(bytes) => {
             load_text(&file, &bytes, &overrides, resolver).map_err(|r| LoadError::Invalid(Box::new(r)))
         }
@@ -138,7 +133,7 @@ fn summary(args: &Args, loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> 
     writeln!(
         out,
         "{}: valid ({} file, {}){state}",
-        args.config.display(),
+        args.file.config.display(),
         loaded.kind,
         spec.name
     )?;
@@ -200,11 +195,15 @@ fn server(v: &VirtualServer, out: &mut dyn Write) -> io::Result<()> {
         || "no persistence".to_owned(),
         |p| format!("persistence {}", GoDuration::from(p.timeout)),
     );
+    let key = v.key.to_string();
+    let name = if v.name == key {
+        key
+    } else {
+        format!("{} ({key})", v.name)
+    };
     writeln!(
         out,
-        "virtual server {} ({}): {}, {}, {persistence}",
-        v.name,
-        v.key,
+        "virtual server {name}: {}, {}, {persistence}",
         v.scheduler,
         v.forwarding.name()
     )?;

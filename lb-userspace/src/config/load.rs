@@ -1,7 +1,8 @@
 //! A file on disk and the flags beside it to a `Spec`, whichever of the three spellings it has.
-use super::document::{self, Node, SyntaxError, Value};
+use super::document::{Node, Value};
 use super::report::{Report, Severity, Stage};
 use super::structure::{self, Outcome, relocated};
+use super::yaml::{self, SyntaxError};
 use lb_common::config::raw::{self, File};
 use lb_common::config::{
     API_VERSION, Backend, Controller, Facts, Findings, Host, K0S_API_VERSION, K0S_KIND, K0SCTL_API_VERSION,
@@ -113,8 +114,8 @@ pub fn load_text(
     overrides: &Overrides,
     resolver: Resolver<'_>,
 ) -> Result<Loaded, Report> {
-    let text = document::text(bytes).map_err(|(e, shown)| syntax(Report::new(file, &shown), &e))?;
-    let root = document::parse(&text).map_err(|e| syntax(Report::new(file, &text), &e))?;
+    let text = yaml::text(bytes).map_err(|(e, shown)| syntax(Report::new(file, &shown), &[e]))?;
+    let root = yaml::parse(&text).map_err(|e| syntax(Report::new(file, &text), &e))?;
     let mut loading = Loading {
         report: Report::new(file, &text),
         root,
@@ -142,10 +143,13 @@ pub fn load_text(
     }
 }
 
-fn syntax(mut report: Report, e: &SyntaxError) -> Report {
-    let mut problem = Problem::new(&Path::ROOT, e.message.clone());
-    problem.help.clone_from(&e.help);
-    report.add(Severity::Error, Stage::Syntax, &problem, Some(e.span.clone()));
+fn syntax(mut report: Report, errors: &[SyntaxError]) -> Report {
+    for e in errors {
+        let mut problem = Problem::new(&Path::ROOT, e.message.clone());
+        problem.help.clone_from(&e.help);
+        report.add(Severity::Error, Stage::Syntax, &problem, Some(e.span.clone()));
+    }
+    report.sort();
     report
 }
 
@@ -242,7 +246,7 @@ impl Loading {
             .filter_map(|t| findings.take(Backend::parse(t)))
             .collect();
         let flags_fail = !findings.problems.is_empty();
-        let controllers = hosts(raw, overrides, resolver, &mut findings);
+        let controllers = hosts(raw, &backends, resolver, &mut findings);
         let hosts_fail = !findings.problems.is_empty();
         let facts = Facts {
             backends,
@@ -294,18 +298,19 @@ impl Loading {
 }
 
 /// The controllers of a k0sctl file, names resolved; nobody is asked where the answer would not be used.
-fn hosts(raw: &File, overrides: &Overrides, resolver: Resolver<'_>, f: &mut Findings) -> Vec<Controller> {
+fn hosts(raw: &File, backends: &[Backend], resolver: Resolver<'_>, f: &mut Findings) -> Vec<Controller> {
     let File::K0sctl(cluster) = raw else {
         return Vec::new();
     };
     let hosts = controllers(cluster, f);
-    if !overrides.backends.is_empty() || !has_servers(cluster) {
+    if !is_asked_for(cluster, backends) {
         return Vec::new();
     }
     hosts.iter().flat_map(|h| resolved(h, resolver, f)).collect()
 }
 
-fn has_servers(cluster: &raw::k0sctl::Cluster) -> bool {
+/// Whether a virtual server is of a family that no `--backend` is of.
+fn is_asked_for(cluster: &raw::k0sctl::Cluster, backends: &[Backend]) -> bool {
     let config = cluster
         .spec
         .as_ref()
@@ -315,10 +320,14 @@ fn has_servers(cluster: &raw::k0sctl::Cluster) -> bool {
         .and_then(|c| c.spec.as_ref())
         .and_then(|s| s.network.as_ref());
     let block = network.and_then(|n| n.control_plane_load_balancing.as_ref());
-    block
+    let servers = block
         .and_then(|b| b.keepalived.as_ref())
-        .and_then(|k| k.virtual_servers.as_ref())
-        .is_some_and(|s| !s.is_empty())
+        .and_then(|k| k.virtual_servers.as_ref());
+    let mut addresses = servers
+        .into_iter()
+        .flatten()
+        .filter_map(|s| s.ip_address.as_ref()?.parse().ok());
+    addresses.any(|a| !backends.iter().any(|b| Family::of(b.address) == Family::of(a)))
 }
 
 /// The first address of each family: one host is one real server.

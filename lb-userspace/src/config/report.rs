@@ -124,15 +124,12 @@ impl Report {
         };
         let mut group = Group::with_title(level.primary_title(title));
         if let Some(span) = &e.span {
-            let end = span.end.min(self.source.len());
-            let mark = AnnotationKind::Primary
-                .span(span.start.min(end)..end)
-                .label(printable(&e.path));
-            group = group.element(
-                Snippet::source(self.source.as_str())
-                    .path(self.file.as_str())
-                    .annotation(mark),
-            );
+            let (line, within) = line_of(&self.source, span);
+            let mark = AnnotationKind::Primary.span(within).label(printable(&e.path));
+            let snippet = Snippet::source(line)
+                .line_start(e.line.unwrap_or(1))
+                .path(self.file.as_str());
+            group = group.element(snippet.annotation(mark));
         }
         if let Some(help) = &e.help {
             group = group.element(Level::HELP.message(printable(help)));
@@ -156,6 +153,16 @@ fn position(source: &str, at: usize) -> (usize, usize) {
         line,
         before.get(line_start..).unwrap_or_default().chars().count() + 1,
     )
+}
+
+/// The line that a span is on, and where on it. A span never leaves its line: whoever found it saw to that.
+fn line_of<'a>(source: &'a str, span: &Range<usize>) -> (&'a str, Range<usize>) {
+    let at = span.start.min(source.len());
+    let start = source.get(..at).and_then(|s| s.rfind('\n')).map_or(0, |n| n + 1);
+    let rest = source.get(start..).unwrap_or_default();
+    let line = rest.split('\n').next().unwrap_or_default().trim_end_matches('\r');
+    let from = (at - start).min(line.len());
+    (line, from..(span.end.max(at) - start).min(line.len()).max(from))
 }
 
 /// A value from a file must not steer the terminal.

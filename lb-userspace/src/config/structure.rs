@@ -5,7 +5,7 @@ use lb_common::config::{Path, Problem, Segment};
 use serde::de::DeserializeOwned;
 
 /// More than this many mistakes of form are not worth reading.
-const MAX_PROBLEMS: usize = 200;
+const MAX_PROBLEMS: usize = 100;
 
 /// Keys of the design that no field stands for yet.
 const PLANNED: &[&str] = &["discovery", "proxy", "admin", "exec", "path", "kubernetes"];
@@ -67,17 +67,20 @@ pub fn read<T: DeserializeOwned>(root: &mut Node, text: &str, native: bool) -> O
             }
             Err(e) => e,
         };
-        let (problem, suggestion) = problem(root, text, native, &error);
-        let Some(path) = problem.path().cloned() else {
-            break;
-        };
-        out.removed.push(root.original(&path));
-        out.removed.extend(suggestion.map(|s| root.original(&s)));
-        let span = root.locate(&problem.place, text);
-        let shown = relocated(problem, root);
-        out.problems.push(Located { problem: shown, span });
-        if !root.remove(&path) {
-            break;
+        for (problem, suggestion) in problems(root, text, native, &error) {
+            let Some(path) = problem.path().cloned() else {
+                return out;
+            };
+            out.removed.push(root.original(&path));
+            out.removed.extend(suggestion.map(|s| root.original(&s)));
+            let span = root.locate(&problem.place, text);
+            out.problems.push(Located {
+                problem: relocated(problem, root),
+                span,
+            });
+            if !root.remove(&path) {
+                return out;
+            }
         }
     }
     out
@@ -104,24 +107,47 @@ fn path_of(path: &serde_path_to_error::Path) -> Path {
     Path::new(known.collect())
 }
 
-/// What serde objects to, in words for whoever wrote the file, and the path of the key that was probably meant.
-fn problem(
+/// A problem, and the path of the key that was probably meant.
+type Suggesting = (Problem, Option<Path>);
+
+/// What serde objects to, in words for whoever wrote the file. Of unknown keys it names the first of a mapping, and all
+/// that it would take: with that, the others are found as well.
+fn problems(
     root: &Node,
     text: &str,
     native: bool,
     error: &serde_path_to_error::Error<serde_json::Error>,
-) -> (Problem, Option<Path>) {
+) -> Vec<Suggesting> {
     let path = path_of(error.path());
     let words = error.inner().to_string();
-    if let Some(rest) = words.strip_prefix("unknown field `") {
-        return unknown_key(&path, rest, native);
-    }
+    let Some(rest) = words.strip_prefix("unknown field `") else {
+        return vec![(wrong_value(root, text, path, words), None)];
+    };
+    let (key, expected) = rest.split_once('`').unwrap_or((rest, ""));
+    let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
+    // Whether the path ends in the key is for the deserializer to choose.
+    let parent = match path.segments().split_last() {
+        Some((Segment::Key(last), parent)) if last == key => Path::new(parent.to_vec()),
+        _ => path.clone(),
+    };
+    let all = match root.at(&parent).map(|n| &n.value) {
+        Some(Value::Map(entries)) => entries.iter().map(|e| e.key.as_str()).collect(),
+        _ => vec![key],
+    };
+    let unknown = all.into_iter().filter(|k| !known.contains(k));
+    unknown
+        .take(MAX_PROBLEMS)
+        .map(|key| unknown_key(&parent, key, &known, native))
+        .collect()
+}
+
+fn wrong_value(root: &Node, text: &str, path: Path, words: String) -> Problem {
     let node = root.at(&path);
     if let Some(Value::Bad(why)) = node.map(|n| &n.value) {
-        return (Problem::new(&path, *why).help("write a plain value"), None);
+        return Problem::new(&path, *why).help("write a plain value");
     }
     let expected = words.split_once(", expected ").map(|(_, e)| e);
-    let problem = match (node, expected) {
+    match (node, expected) {
         (Some(node), Some(expected)) if !words.starts_with("unknown variant") => {
             let source = text.get(node.span.clone()).unwrap_or_default().trim();
             mismatch(&path, node, source, expected)
@@ -131,19 +157,12 @@ fn problem(
         }
         (_, Some(expected)) => Problem::new(&path, words.clone()).help(format!("write {expected}")),
         _ => Problem::new(&path, words),
-    };
-    (problem, None)
+    }
 }
 
-fn unknown_key(path: &Path, rest: &str, native: bool) -> (Problem, Option<Path>) {
-    let (key, expected) = rest.split_once('`').unwrap_or((rest, ""));
-    let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
-    // serde names the key in the error; whether the path ends in it is for the deserializer to choose.
-    let ends = path.segments().last() == Some(&Segment::Key(key.into()));
-    let path = if ends { path.clone() } else { path.key(key) };
-    let problem = Problem::new(&path, format!("unknown key {key:?}")).on_key();
-    let parent = Path::new(path.segments().split_last().map_or(&[][..], |(_, p)| p).to_vec());
-    if let Some(best) = nearest(key, &known) {
+fn unknown_key(parent: &Path, key: &str, known: &[&str], native: bool) -> Suggesting {
+    let problem = Problem::new(&parent.key(key), format!("unknown key {key:?}")).on_key();
+    if let Some(best) = nearest(key, known) {
         return (
             problem.help(format!("did you mean {best}?")),
             Some(parent.key(best)),
@@ -200,6 +219,7 @@ fn help(kind: &str, value: &Value, source: &str) -> Option<String> {
             "false" | "no" | "off" | "n" => Some("write false".into()),
             _ => None,
         },
+        ("a list", Value::Map(_)) => Some("begin each item with a dash".into()),
         ("a mapping", Value::List(_)) => Some("remove the dash".into()),
         _ => None,
     }

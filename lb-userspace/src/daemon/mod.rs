@@ -51,6 +51,10 @@ pub struct Options {
 /// Runs until told to stop. `loaded` is what `options.config` held a moment ago.
 pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
     panic::abort_on_panic();
+    // Nearly the last to go when memory is short; the guardian is the very last.
+    if let Err(error) = crate::sys::process::set_oom_score_adj(-900) {
+        tracing::debug!(%error, "the kernel may kill this process for memory like any other");
+    }
     let run_dir = RunDir::open(&options.run_dir, PATIENCE)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting a runtime")?;
     runtime.block_on(async { Daemon::start(options, loaded, run_dir)?.run().await })
@@ -147,7 +151,7 @@ impl Daemon {
                 },
                 changed = roles.changed() => {
                     if changed.is_err() {
-                        anyhow::bail!("the election's thread ended by itself");
+                        election_ended();
                     }
                     self.tell_guardian();
                 }
@@ -166,8 +170,7 @@ impl Daemon {
             self.replace_guardian("it has ended");
         }
         if self.driver.is_finished() {
-            tracing::error!("the election's thread has ended: ending, so that the guardian leaves in our place");
-            panic::abort();
+            election_ended();
         }
         let age = self.reconciler.heartbeat().age();
         if age > HUNG {
@@ -257,6 +260,12 @@ impl Daemon {
         tracing::info!("left; nothing of ours is in the kernel");
         Ok(())
     }
+}
+
+/// Not by returning: that would give the run directory's lock up before the guardian has left.
+fn election_ended() -> ! {
+    tracing::error!("the election's thread has ended: ending, so that the guardian leaves in our place");
+    panic::abort()
 }
 
 fn start_guardian(run_dir: &RunDir) -> Option<Guardian> {

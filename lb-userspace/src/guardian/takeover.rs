@@ -18,6 +18,9 @@ use tokio::sync::watch;
 pub fn watch_over(run_dir: &Path) -> anyhow::Result<()> {
     // Ending together with the daemon is what it must not do: systemd sends SIGTERM to both.
     crate::sys::process::ignore_stop_signals().context("ignoring signals")?;
+    if let Err(error) = crate::sys::process::set_oom_score_adj(-1000) {
+        tracing::debug!(%error, "the kernel may kill the guardian for memory like any other");
+    }
     let lock = std::io::stdout().as_fd().try_clone_to_owned().context("taking the run directory's lock over")?;
     let run_dir = RunDir::inherited(run_dir, lock.into())?;
     match last_message()? {

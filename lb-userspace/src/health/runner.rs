@@ -170,12 +170,13 @@ fn publish(entries: &BTreeMap<SocketAddr, Entry>, out: &watch::Sender<Arc<Health
 mod tests {
     use super::*;
     use lb_common::spec::{HealthCheck, HealthCheckKind};
+    use std::collections::BTreeSet;
     use std::net::TcpListener;
 
     fn target(address: SocketAddr) -> Target {
         let second = Duration::from_secs(1);
         let check = HealthCheck { kind: HealthCheckKind::Tcp, interval: second, timeout: second, rise: 1, fall: 3 };
-        Target { address, check }
+        Target { address, check, vips: BTreeSet::new() }
     }
 
     #[tokio::test]

@@ -2,13 +2,17 @@
 //! kernel refuses must not keep the address away.
 use super::kernel::{Kernel, Local, Turn};
 use crate::datapath::ipvs::{SyncOptions, Timeouts};
-use crate::sys::rtnl::RtnlError;
+use crate::sys::rtnl::{RouteKind, RtnlError};
 use crate::sys::guard::{self, GuardError};
 use crate::sys::{modules, sysctl};
 use anyhow::{Context, anyhow};
 use lb_common::plan::{Address, AddressKey, GuardSpec, LOCAL_LINK, Lifetime, Op, Place, Sysctl};
 use lb_common::spec::IpvsTimeouts;
+use std::net::IpAddr;
 use std::time::Duration;
+
+/// The longest that an address is waited for: one that is still not usable then is announced all the same.
+const USABLE: Duration = Duration::from_millis(100);
 
 /// The mark on the link for direct routing (`ip link show` prints it).
 pub(super) const ALIAS: &str = "cplb: virtual IPs of direct routing";
@@ -116,7 +120,14 @@ impl Kernel {
 
     async fn set_guard(&mut self, spec: &GuardSpec) -> anyhow::Result<()> {
         let guard = self.guard.as_mut().context("no guard here")?;
-        let spec = guard::GuardSpec { vips: spec.vips.clone(), peers: spec.peers.clone(), tunnels: spec.tunnels };
+        let spec = guard::GuardSpec {
+            vips: spec.vips.clone(),
+            peers: spec.peers.clone(),
+            tunnels: spec.tunnels,
+            // A holder's own kubelet and kubectl are served by its own API server: what IPVS would send elsewhere
+            // carries the VIP as its source, and every other node drops that as its own.
+            keep_own_clients: true,
+        };
         match guard.apply(&spec).await {
             Ok(_) => Ok(()),
             Err(error) => {
@@ -160,7 +171,7 @@ impl Kernel {
 
     async fn ensure_local(&mut self) -> anyhow::Result<()> {
         let mut made = self.rtnl.ensure_dummy(LOCAL_LINK, ALIAS).await;
-        if matches!(made, Err(RtnlError::Unsupported { .. })) && modules::load("dummy").is_ok() {
+        if matches!(made, Err(RtnlError::Unsupported { .. })) && modules::ensure("dummy").is_ok() {
             made = self.rtnl.ensure_dummy(LOCAL_LINK, ALIAS).await;
         }
         match made {
@@ -213,9 +224,27 @@ impl Kernel {
             })
             .collect();
         let known: Vec<(AddressKey, Lifetime)> = items.iter().flatten().copied().collect();
-        self.put.extend(known.iter().map(|(key, _)| *key));
+        let keys = known.iter().map(|(key, _)| *key);
+        let new: Vec<IpAddr> = keys.clone().filter(|k| !self.put.contains(k)).map(|k| k.address.addr()).collect();
+        self.put.extend(keys);
         let mut results = self.rtnl.put_addresses(&known).await.into_iter();
+        self.wait_until_local(&new).await;
         items.iter().map(|item| outcome(item.is_some(), &mut results)).collect()
+    }
+
+    /// The kernel takes an IPv6 address at once, and packets for it only when a work queue has given it its local route
+    /// (`addrconf_dad_start`, also without duplicate detection): announced before that, it would lose what comes.
+    async fn wait_until_local(&mut self, addresses: &[IpAddr]) {
+        let deadline = crate::clock::now() + USABLE;
+        for address in addresses.iter().filter(|a| a.is_ipv6()) {
+            loop {
+                match self.rtnl.route_to(*address).await {
+                    Ok(Some(route)) if route.kind == RouteKind::Local => break,
+                    _ if crate::clock::now() >= deadline => return,
+                    _ => tokio::time::sleep(Duration::from_millis(1)).await,
+                }
+            }
+        }
     }
 
     async fn delete_addresses(&mut self, ops: &[Op]) -> Vec<anyhow::Result<()>> {

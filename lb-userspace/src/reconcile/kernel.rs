@@ -128,7 +128,7 @@ impl Kernel {
         if self.ipvs.is_none() {
             let mut found = Ipvs::open();
             if load && matches!(found, Err(IpvsError::Unsupported)) {
-                if let Err(error) = modules::load("ip_vs") {
+                if let Err(error) = modules::ensure("ip_vs") {
                     tracing::debug!(%error, "ip_vs cannot be loaded");
                 }
                 found = Ipvs::open();
@@ -339,7 +339,7 @@ impl Kernel {
                 Local::Loopback(_) => Some("lo".into()),
             },
             services: turn.services,
-            guard: self.guard.as_ref().filter(|_| balances).map(|_| GuardView {
+            guard: self.guard.as_ref().filter(|_| balances && self.ipvs.is_some()).map(|_| GuardView {
                 peers: self.known_macs.iter().map(|(ip, mac)| format!("{ip} {mac}")).collect(),
                 guarded_packets: self.guarded,
             }),

@@ -4,7 +4,7 @@ use crate::sys::rtnl::{Address as KernelAddress, Remaining, Scope};
 use crate::sys::sysctl;
 use anyhow::Context;
 use lb_common::model::ServiceKey;
-use lb_common::plan::{Address, Desired, GuardSpec, LOCAL_LINK, LocalLink, Observed, ObservedAddress, Place, Sysctl};
+use lb_common::plan::{Address, AddressKey, Desired, GuardSpec, LOCAL_LINK, LocalLink, Observed, ObservedAddress, Place, Sysctl};
 use lb_common::spec::{IpvsTimeouts, Spec};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,6 +69,9 @@ impl Kernel {
     async fn addresses(&mut self) -> anyhow::Result<BTreeMap<Address, ObservedAddress>> {
         let list = self.rtnl.addresses().await.context("listing addresses")?;
         let links = self.rtnl.links().await.context("listing links")?;
+        // What has run out or was taken away would be put anew.
+        let there: BTreeSet<AddressKey> = list.iter().map(|a| a.key).collect();
+        self.put.retain(|key| there.contains(key));
         // An earlier run had no dummy device, so this kernel has none.
         let leftover = |lo: &u32| list.iter().any(|a| a.is_ours() && a.key.interface == *lo);
         if let (Local::Unknown, Some(lo)) =

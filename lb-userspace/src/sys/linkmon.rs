@@ -4,17 +4,23 @@
 //! notifications were lost (ENOBUFS), or that a dump changed while it was read, everything is read again: entries that
 //! the new reading does not confirm are dropped at its end. Of a message only the attributes that are used are looked
 //! at, so that an interface of a kind which nobody has heard of is still an interface.
+mod parse;
+mod table;
+
+pub use table::{Address, Link, LinkTable};
+
 use lb_common::model::{Family, IpPrefix, MacAddr};
 use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload, NlaBuffer, NlasIterator,
+    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload, NlasIterator,
 };
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::address::{AddressFlags, AddressHeader, AddressMessage};
+use netlink_packet_route::address::{AddressFlags, AddressMessage};
 use netlink_packet_route::link::{LinkFlags, LinkHeader, LinkMessage};
 use netlink_packet_route::route::{RouteHeader, RouteMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use std::collections::BTreeMap;
+use parse::{Header, attributes, parse_address, text, word};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -39,9 +45,6 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
-const IFA_ADDRESS: u16 = 1;
-const IFA_LOCAL: u16 = 2;
-const IFA_FLAGS: u16 = 8;
 const RTA_OIF: u16 = 4;
 const RTA_PRIORITY: u16 = 6;
 const RTA_MULTIPATH: u16 = 9;
@@ -51,92 +54,6 @@ const RT_TABLE_MAIN: u8 = 254;
 #[derive(Debug, thiserror::Error)]
 #[error("cannot watch the interfaces by netlink")]
 pub struct MonitorError(#[from] io::Error);
-
-/// An interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
-    /// The kernel's index.
-    pub index: u32,
-    /// The kernel's name.
-    pub name: String,
-    /// Its hardware address, where it is one of six bytes.
-    pub mac: Option<MacAddr>,
-    /// Administratively up, and the kernel says that packets pass (carrier, operational state).
-    pub usable: bool,
-    /// `lo`.
-    pub loopback: bool,
-    /// The bond, bridge or VRF that it is a part of.
-    pub controller: Option<u32>,
-    /// `bond`, `vlan`, ...; `None` for a card.
-    pub kind: Option<String>,
-    epoch: u64,
-}
-
-/// An address on an interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Address {
-    /// On which interface.
-    pub interface: u32,
-    /// The address and its subnet's length.
-    pub prefix: IpPrefix,
-    /// Not the first of its subnet.
-    pub secondary: bool,
-    /// Not to be chosen as a source (`preferred_lft 0`, as leased VIPs are).
-    pub deprecated: bool,
-    /// Duplicate address detection is not over, or has failed.
-    pub tentative: bool,
-    epoch: u64,
-    /// The order in which they were first seen: the kernel's own.
-    order: u64,
-}
-
-/// What the kernel has, as last heard.
-#[derive(Clone, Debug, Default)]
-pub struct LinkTable {
-    links: BTreeMap<u32, Link>,
-    addresses: Vec<Address>,
-    /// Interfaces of default routes: (family, metric, index).
-    defaults: Vec<(Family, u32, u32)>,
-}
-
-impl LinkTable {
-    /// By index.
-    pub fn link(&self, index: u32) -> Option<&Link> {
-        self.links.get(&index)
-    }
-
-    /// By name.
-    pub fn by_name(&self, name: &str) -> Option<&Link> {
-        self.links.values().find(|l| l.name == name)
-    }
-
-    /// By index, lowest first.
-    pub fn links(&self) -> impl Iterator<Item = &Link> {
-        self.links.values()
-    }
-
-    /// In the kernel's order.
-    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
-        self.addresses.iter()
-    }
-
-    /// The interface of the default route with the lowest metric.
-    pub fn default_interface(&self, family: Family) -> Option<&Link> {
-        let of_family = self.defaults.iter().filter(|(f, _, _)| *f == family);
-        let (_, _, index) = of_family.min_by_key(|(_, metric, _)| *metric)?;
-        self.links.get(index)
-    }
-
-    #[cfg(test)]
-    pub(crate) fn for_test(links: Vec<Link>, addresses: Vec<Address>, defaults: Vec<(Family, u32, u32)>) -> Self {
-        let links = links.into_iter().map(|l| (l.index, l)).collect();
-        Self {
-            links,
-            addresses,
-            defaults,
-        }
-    }
-}
 
 /// What is read in turn by one full reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,9 +98,9 @@ pub struct LinkMonitor {
     again: bool,
     epoch: u64,
     seq: u32,
-    order: u64,
     synced: bool,
     resyncs: u64,
+    ignored: BTreeSet<IpAddr>,
 }
 
 impl AsFd for LinkMonitor {
@@ -208,9 +125,9 @@ impl LinkMonitor {
             again: false,
             epoch: 0,
             seq: 0,
-            order: 0,
             synced: false,
             resyncs: 0,
+            ignored: BTreeSet::new(),
         };
         this.resync()?;
         Ok(this)
@@ -229,6 +146,12 @@ impl LinkMonitor {
     /// How often everything was read again because notifications were lost.
     pub fn resyncs(&self) -> u64 {
         self.resyncs
+    }
+
+    /// Changes of these addresses are kept, but are no news to [`Self::drain`]'s caller: he makes them himself, hundreds
+    /// at a time.
+    pub fn ignore(&mut self, addresses: BTreeSet<IpAddr>) {
+        self.ignored = addresses;
     }
 
     /// Starts a full reading; one that is under way is followed by another.
@@ -369,13 +292,20 @@ impl LinkMonitor {
                 IFLA_MASTER => link.controller = word(nla.value()),
                 IFLA_LINKINFO => {
                     let mut infos = NlasIterator::new(nla.value()).flatten();
-                    link.kind = infos.find(|i| i.kind() == IFLA_INFO_KIND).map(|i| text(i.value()));
+                    link.kind = infos
+                        .find(|i| i.kind() == IFLA_INFO_KIND)
+                        .map(|i| text(i.value()));
                 }
                 _ => {}
             }
         }
         let before = self.table.links.insert(link.index, link.clone());
-        Some(before.is_none_or(|b| Link { epoch: link.epoch, ..b } != link))
+        Some(before.is_none_or(|b| {
+            Link {
+                epoch: link.epoch,
+                ..b
+            } != link
+        }))
     }
 
     fn link_gone(&mut self, body: &[u8]) -> Option<bool> {
@@ -389,7 +319,7 @@ impl LinkMonitor {
 
     fn address(&mut self, body: &[u8]) -> Option<bool> {
         let (interface, prefix, flags) = parse_address(body)?;
-        let mut new = Address {
+        let new = Address {
             interface,
             prefix,
             secondary: flags.contains(AddressFlags::Secondary),
@@ -397,25 +327,31 @@ impl LinkMonitor {
             tentative: flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed)
                 && !flags.contains(AddressFlags::Optimistic),
             epoch: self.epoch,
-            order: self.order,
         };
         let same = |a: &&mut Address| a.interface == interface && a.prefix == prefix;
         if let Some(old) = self.table.addresses.iter_mut().find(same) {
-            new.order = old.order;
-            let changed = Address { epoch: new.epoch, ..*old } != new;
+            let changed = Address {
+                epoch: new.epoch,
+                ..*old
+            } != new;
             *old = new;
-            return Some(changed);
+            return Some(changed && self.is_news(prefix));
         }
-        self.order += 1;
         self.table.addresses.push(new);
-        Some(true)
+        Some(self.is_news(prefix))
+    }
+
+    fn is_news(&self, prefix: IpPrefix) -> bool {
+        !self.ignored.contains(&prefix.addr())
     }
 
     fn address_gone(&mut self, body: &[u8]) -> Option<bool> {
         let (interface, prefix, _) = parse_address(body)?;
         let before = self.table.addresses.len();
-        self.table.addresses.retain(|a| a.interface != interface || a.prefix != prefix);
-        Some(self.table.addresses.len() != before)
+        self.table
+            .addresses
+            .retain(|a| a.interface != interface || a.prefix != prefix);
+        Some(self.table.addresses.len() != before && self.is_news(prefix))
     }
 
     /// Keeps default routes of the main table.
@@ -441,65 +377,5 @@ impl LinkMonitor {
         }
         self.table.defaults.push((family, metric, oif?));
         Some(true)
-    }
-}
-
-fn parse_address(body: &[u8]) -> Option<(u32, IpPrefix, AddressFlags)> {
-    let header = AddressHeader::parse(body).ok()?;
-    let (mut local, mut addr) = (None, None);
-    let mut flags = AddressFlags::from_bits_retain(u32::from(header.flags.bits()));
-    for nla in attributes(body, 8) {
-        match nla.kind() {
-            IFA_LOCAL => local = ip(nla.value()),
-            IFA_ADDRESS => addr = ip(nla.value()),
-            IFA_FLAGS => flags = AddressFlags::from_bits_retain(word(nla.value())?),
-            _ => {}
-        }
-    }
-    // On a point-to-point link IFA_ADDRESS is the peer's.
-    let prefix = IpPrefix::new(local.or(addr)?, header.prefix_len)?;
-    Some((header.index, prefix, flags))
-}
-
-fn attributes(body: &[u8], header: usize) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
-    NlasIterator::new(body.get(header..).unwrap_or_default()).map_while(Result::ok)
-}
-
-fn word(bytes: &[u8]) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.try_into().ok()?))
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes.strip_suffix(b"\0").unwrap_or(bytes)).into_owned()
-}
-
-fn ip(bytes: &[u8]) -> Option<IpAddr> {
-    match bytes.len() {
-        4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
-        16 => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
-        _ => None,
-    }
-}
-
-/// `struct nlmsghdr`.
-struct Header {
-    len: usize,
-    kind: u16,
-    flags: u16,
-    seq: u32,
-}
-
-impl Header {
-    const LEN: usize = 16;
-
-    fn parse(b: &[u8]) -> Option<Self> {
-        let h: &[u8; Self::LEN] = b.first_chunk()?;
-        let len = u32::from_ne_bytes([h[0], h[1], h[2], h[3]]) as usize;
-        (len >= Self::LEN).then_some(Self {
-            len,
-            kind: u16::from_ne_bytes([h[4], h[5]]),
-            flags: u16::from_ne_bytes([h[6], h[7]]),
-            seq: u32::from_ne_bytes([h[8], h[9], h[10], h[11]]),
-        })
     }
 }

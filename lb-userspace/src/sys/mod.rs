@@ -1,4 +1,5 @@
 //! The kernel, one facility a file.
+pub mod direct;
 pub mod guard;
 pub mod linkmon;
 pub mod modules;

@@ -56,7 +56,9 @@ impl PacketSocket {
             Family::Ipv4 => ETH_P_ARP,
             Family::Ipv6 => ETH_P_IPV6,
         };
-        this.socket.bind(&link_address(interface, ethertype)).map_err(fail)?;
+        this.socket
+            .bind(&link_address(interface, ethertype))
+            .map_err(fail)?;
         Ok(this)
     }
 
@@ -85,7 +87,7 @@ impl PacketSocket {
     }
 }
 
-fn link_address(interface: u32, ethertype: u16) -> SockAddr {
+pub(crate) fn link_address(interface: u32, ethertype: u16) -> SockAddr {
     // SAFETY: `storage` is larger than `sockaddr_ll` and aligned for any address; every field that the kernel reads is
     // written, the rest stays zero as `SockAddrStorage` was made; the length is that of `sockaddr_ll`.
     unsafe {

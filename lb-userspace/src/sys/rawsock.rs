@@ -6,8 +6,8 @@
 use lb_common::model::Family;
 use nix::cmsg_space;
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage, recvmsg, sendmsg,
-    setsockopt, sockopt,
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage, recvmsg,
+    sendmsg, setsockopt, sockopt,
 };
 use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
 use std::io::{self, IoSlice, IoSliceMut};
@@ -133,7 +133,9 @@ impl VrrpSocket {
             Family::Ipv6 => configure_v6(&socket, index).map_err(fail("configure"))?,
         }
         set_buffers(&socket).map_err(fail("configure"))?;
-        socket.bind(&bind_address(destination.addr(), interface)).map_err(fail("bind"))?;
+        socket
+            .bind(&bind_address(destination.addr(), interface))
+            .map_err(fail("bind"))?;
         if let Destination::Group(_) = destination {
             join(&socket, family, index).map_err(fail("join the group with"))?;
         }
@@ -165,7 +167,13 @@ impl VrrpSocket {
                     ipi_addr: libc::in_addr { s_addr: 0 },
                 };
                 let to = SockaddrIn::from(SocketAddrV4::new(to, 0));
-                sendmsg(fd, &data, &[ControlMessage::Ipv4PacketInfo(&info)], flags, Some(&to))?;
+                sendmsg(
+                    fd,
+                    &data,
+                    &[ControlMessage::Ipv4PacketInfo(&info)],
+                    flags,
+                    Some(&to),
+                )?;
             }
             (IpAddr::V6(source), IpAddr::V6(to)) => {
                 let info = libc::in6_pktinfo {
@@ -175,7 +183,13 @@ impl VrrpSocket {
                     ipi6_ifindex: self.interface,
                 };
                 let to = SockaddrIn6::from(SocketAddrV6::new(to, 0, 0, scope(to, self.interface)));
-                sendmsg(fd, &data, &[ControlMessage::Ipv6PacketInfo(&info)], flags, Some(&to))?;
+                sendmsg(
+                    fd,
+                    &data,
+                    &[ControlMessage::Ipv6PacketInfo(&info)],
+                    flags,
+                    Some(&to),
+                )?;
             }
             _ => return Err(io::ErrorKind::InvalidInput.into()),
         }
@@ -317,7 +331,10 @@ fn vrid_filter(family: Family, vrids: impl Iterator<Item = u8>) -> Vec<SockFilte
     const JEQ: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
     const RET: u16 = 0x06; // BPF_RET | BPF_K
     let mut f = match family {
-        Family::Ipv4 => vec![SockFilter::new(LDX_IHL, 0, 0, 0), SockFilter::new(LD_BYTE_X, 0, 0, 1)],
+        Family::Ipv4 => vec![
+            SockFilter::new(LDX_IHL, 0, 0, 0),
+            SockFilter::new(LD_BYTE_X, 0, 0, 1),
+        ],
         Family::Ipv6 => vec![SockFilter::new(LD_BYTE, 0, 0, 1)],
     };
     for vrid in vrids {
@@ -334,7 +351,9 @@ mod tests {
 
     #[test]
     fn an_ipv4_packet_loses_its_options_and_its_padding() {
-        let mut p = vec![0x46, 0xc0, 0, 26, 0, 0, 0, 0, 255, 112, 0, 0, 10, 0, 0, 1, 224, 0, 0, 18];
+        let mut p = vec![
+            0x46, 0xc0, 0, 26, 0, 0, 0, 0, 255, 112, 0, 0, 10, 0, 0, 1, 224, 0, 0, 18,
+        ];
         p.extend([1, 1, 1, 1, 0x21, 0x33, 0, 0]);
         let d = strip_ipv4(&p).unwrap();
         assert_eq!(d.payload, [0x21, 0x33]);

@@ -3,7 +3,10 @@
 //! A host that swaps or is busy must not make a node late: a late holder loses its addresses, and a late backup takes
 //! what nobody gave up. Everything here is an improvement, never a condition: what the kernel refuses comes back as a
 //! sentence for the log, and the election runs without it.
-#![expect(unsafe_code, reason = "scheduling and locking have no safe wrapper here, and musl's own of the former is a stub")]
+#![expect(
+    unsafe_code,
+    reason = "scheduling and locking have no safe wrapper here, and musl's own of the former is a stub"
+)]
 
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use std::io;
@@ -46,11 +49,9 @@ fn limit_runtime(runaway: Duration) -> io::Result<()> {
 }
 
 fn fifo(priority: u8) -> io::Result<()> {
-    let param = libc::sched_param {
-        sched_priority: i32::from(priority),
-        // musl's struct has fields for the sporadic server, which Linux has not.
-        ..ZERO_PARAM
-    };
+    // Not by fields: musl's struct has more of them, for a policy that Linux has not.
+    let mut param = ZERO_PARAM;
+    param.sched_priority = i32::from(priority);
     let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
     // SAFETY: the system call reads one `sched_param`, which lives until it returns; 0 names the calling thread. It is
     // called by number because musl's function always answers ENOSYS.

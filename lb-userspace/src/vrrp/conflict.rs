@@ -127,7 +127,10 @@ mod tests {
         assert_eq!(w.due(), Some(at(3000)));
         assert!(w.tick(at(3000)));
         assert!(w.heard(at(3001), claim));
-        assert_eq!(w.sentence().unwrap(), "192.0.2.1 is also answered for by 02:00:00:00:00:09");
+        assert_eq!(
+            w.sentence().unwrap(),
+            "192.0.2.1 is also answered for by 02:00:00:00:00:09"
+        );
         for s in [24, 45, 66] {
             assert!(w.tick(at(s * 1000)));
         }

@@ -80,7 +80,10 @@ mod tests {
     fn forged_sources_do_not_fill_the_memory() {
         let mut l = Limiter::default();
         for n in 0..5000u32 {
-            let k = Key { source: Some(IpAddr::from(n.to_be_bytes())), ..key(0) };
+            let k = Key {
+                source: Some(IpAddr::from(n.to_be_bytes())),
+                ..key(0)
+            };
             l.admit(k, Instant::ZERO);
         }
         assert_eq!(l.said.len(), MAX_KEYS);

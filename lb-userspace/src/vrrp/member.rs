@@ -2,24 +2,26 @@
 //!
 //! The machine decides, and lives in the router; this says to it what has happened, keeps what `status` shows, and knows
 //! the bytes. Router and sockets are lent to it by the engine for each call.
+mod traffic;
+
 use super::announce::Announcer;
 use super::conflict::Watch;
-use super::pool::{PacketKey, Pool, VrrpKey};
+use super::pool::{PacketKey, VrrpKey};
 use super::resolve::{Resolution, Vips, resolve};
 use super::{Counters, HeardFrom, InstanceView, Rejected, TransitionRecord};
 use crate::sys::linkmon::LinkTable;
-use crate::sys::rawsock::{Datagram, Destination};
-use lb_common::model::{Family, Version};
+use crate::sys::rawsock::Destination;
+use lb_common::model::Family;
 use lb_common::spec::{Instance, Transport};
 use lb_common::time::{Duration, Instant};
 use lb_common::vrrp::{
-    Advert, FaultReason, Input, InstanceId, Machine, Notes, PacketMeta, Params, Reason, ReceiveConfig, Reject,
-    Router, State, receive,
+    FaultReason, Input, InstanceId, Machine, Params, Reason, ReceiveConfig, Router, State,
 };
-use lb_common::wire::vrrp::{Addresses, Advertisement, Auth, group};
+use lb_common::wire::vrrp::Advertisement;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::SystemTime;
+use traffic::{receive_config, template};
 
 /// Transitions that are kept.
 const HISTORY: usize = 16;
@@ -153,7 +155,13 @@ impl Member {
     }
 
     /// Looks at the host again. True when the interface is another one than before, so that the machine must stop first.
-    pub(super) fn resolve(&mut self, now: Instant, router: &mut Router, table: &LinkTable, vips: &Vips) -> bool {
+    pub(super) fn resolve(
+        &mut self,
+        now: Instant,
+        router: &mut Router,
+        table: &LinkTable,
+        vips: &Vips,
+    ) -> bool {
         let before = self.resolution.interface.as_ref().map(|i| i.index);
         let new = resolve(table, &self.spec, vips, before);
         let moved = self.phase == Phase::Running
@@ -164,6 +172,10 @@ impl Member {
         if rebuilt {
             let r = &self.resolution;
             self.announcer.prepare(&self.spec, r.mac, r.source);
+            // Neighbours know another hardware address, or none of this one.
+            if self.holds && self.claim.is_none() {
+                self.announcer.start(now, &self.spec.announce);
+            }
         }
         if readdressed && self.resolution.source.is_some() {
             self.reconfigure(now, router);
@@ -212,7 +224,12 @@ impl Member {
     }
 
     /// Tells the machine what is in its way, if that is news. True when it was.
-    pub(super) fn set_fault(&mut self, now: Instant, router: &mut Router, fault: Option<FaultReason>) -> bool {
+    pub(super) fn set_fault(
+        &mut self,
+        now: Instant,
+        router: &mut Router,
+        fault: Option<FaultReason>,
+    ) -> bool {
         let before = self.phase;
         let phase = fault.map_or(Phase::Running, Phase::Faulty);
         if phase == before {
@@ -229,6 +246,15 @@ impl Member {
             None => router.handle(now, self.id, Input::Startup),
         }
         true
+    }
+
+    /// Repeats what was said last: a group knows of a member only what it was told since that joined.
+    pub(super) fn say_again(&self, now: Instant, router: &mut Router) {
+        match self.phase {
+            Phase::Running if !self.leaving => router.handle(now, self.id, Input::Startup),
+            Phase::Faulty(reason) => router.handle(now, self.id, Input::Fault(reason)),
+            Phase::New | Phase::Inherited | Phase::Running => {}
+        }
     }
 
     /// Leaves well.
@@ -303,96 +329,6 @@ impl Member {
         all.into_iter().flatten().min()
     }
 
-    /// Judges a packet and hands a good one to the machine. What is worth a line in the log comes back.
-    pub(super) fn packet(
-        &mut self,
-        now: Instant,
-        router: &mut Router,
-        d: &Datagram<'_>,
-    ) -> Result<Option<(Advert, Notes)>, Reject> {
-        let meta = PacketMeta {
-            source: d.source,
-            destination: Some(d.destination),
-            hop_limit: Some(d.hop_limit),
-        };
-        match receive(&self.config, meta, d.payload) {
-            Ok((advert, notes)) => {
-                self.counters.received += 1;
-                router.handle(now, self.id, Input::Advert(advert));
-                Ok((!notes.is_empty()).then_some((advert, notes)))
-            }
-            Err(reject) => {
-                self.count_rejected(now, &reject);
-                Err(reject)
-            }
-        }
-    }
-
-    fn count_rejected(&mut self, now: Instant, reject: &Reject) {
-        match self.counters.rejected.get_mut(reject.kind()) {
-            Some(n) => *n += 1,
-            None => {
-                self.counters.rejected.insert(reject.kind().to_owned(), 1);
-            }
-        }
-        let fresh = |(at, _): &(Instant, Rejected)| now.saturating_since(*at) < REJECTED_EVERY;
-        if !self.rejected.as_ref().is_some_and(fresh) {
-            let rejected = Rejected {
-                at_ms: wall_ms(),
-                source: reject.source,
-                why: reject.to_string(),
-            };
-            self.rejected = Some((now, rejected));
-        }
-    }
-
-    /// Sends one advert to the group or to every peer. An error is given when this made a fault of it.
-    pub(super) fn send(&mut self, pool: &Pool, priority: u8, scratch: &mut Vec<u8>) -> Result<(), SendError> {
-        let (Some(source), Some(key)) = (self.source(), self.vrrp_key()) else {
-            return Ok(());
-        };
-        self.advert.priority = priority;
-        let mut result = Err(SendError::NoSocket);
-        let to_group = [group(self.family())];
-        let to: &[IpAddr] = match &self.spec.transport {
-            Transport::Multicast => &to_group,
-            Transport::Unicast { peers, .. } => peers,
-        };
-        for to in to {
-            scratch.clear();
-            let sent = match (pool.vrrp(key), self.advert.encode(source, *to, scratch)) {
-                (Some(socket), Ok(())) => socket.send(source, *to, scratch).map_err(SendError::Io),
-                (None, _) => Err(SendError::NoSocket),
-                (_, Err(e)) => Err(SendError::Encode(e)),
-            };
-            // One peer that is out of reach is not this node's fault.
-            if result.is_err() {
-                result = sent;
-            }
-        }
-        self.count_sent(result)
-    }
-
-    fn count_sent(&mut self, result: Result<(), SendError>) -> Result<(), SendError> {
-        match result {
-            Ok(()) => {
-                self.counters.sent += 1;
-                self.failures = 0;
-                self.retry = RETRY_FIRST;
-                Ok(())
-            }
-            Err(e) => {
-                self.failures += 1;
-                Err(e)
-            }
-        }
-    }
-
-    /// Whether so many adverts could not be sent that others take this router for dead.
-    pub(super) fn is_mute(&self) -> bool {
-        self.failures >= SEND_FAILURES
-    }
-
     /// Keeps a change of state.
     pub(super) fn transition(&mut self, from: State, to: State, reason: Reason) {
         if self.transitions.len() == HISTORY {
@@ -414,7 +350,9 @@ impl Member {
             Phase::New | Phase::Inherited | Phase::Running => None,
         };
         let priority = machine.map_or(self.spec.priority, Machine::effective_priority);
-        let heard = machine.and_then(Machine::active).filter(|_| state != State::Active);
+        let heard = machine
+            .and_then(Machine::active)
+            .filter(|_| state != State::Active);
         InstanceView {
             name: self.spec.name.clone(),
             vrid: self.spec.vrid.get(),
@@ -439,19 +377,11 @@ impl Member {
     }
 }
 
-/// An advert was not sent.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum SendError {
-    #[error("there is no socket")]
-    NoSocket,
-    #[error(transparent)]
-    Io(std::io::Error),
-    #[error(transparent)]
-    Encode(lb_common::wire::vrrp::EncodeError),
-}
-
 fn indices(r: &Resolution) -> (Option<u32>, Option<u32>) {
-    (r.interface.as_ref().map(|i| i.index), r.via.as_ref().map(|i| i.index))
+    (
+        r.interface.as_ref().map(|i| i.index),
+        r.via.as_ref().map(|i| i.index),
+    )
 }
 
 /// Stands in until the interface's address is known; the machine has not been started then.
@@ -459,37 +389,6 @@ fn unspecified(family: Family) -> IpAddr {
     match family {
         Family::Ipv4 => Ipv4Addr::UNSPECIFIED.into(),
         Family::Ipv6 => Ipv6Addr::UNSPECIFIED.into(),
-    }
-}
-
-
-fn receive_config(i: &Instance, source: IpAddr) -> ReceiveConfig {
-    let peers = match &i.transport {
-        Transport::Multicast => Vec::new(),
-        Transport::Unicast { peers, .. } => peers.clone(),
-    };
-    ReceiveConfig {
-        version: i.version,
-        vrid: i.vrid,
-        advert_interval: i.advert_interval,
-        auth_pass: i.auth_pass,
-        source,
-        addresses: i.virtual_ips.iter().map(|p| p.addr()).collect(),
-        peers,
-        unicast_min_hop_limit: None,
-    }
-}
-
-fn template(i: &Instance) -> Advertisement {
-    Advertisement {
-        version: i.version,
-        vrid: i.vrid,
-        priority: i.priority.get(),
-        interval_cs: i.advert_interval.centiseconds(),
-        reserved: 0,
-        auth: (i.version == Version::V2).then(|| Auth::from_pass(i.auth_pass)),
-        addresses: Addresses::of(i.family(), i.virtual_ips.iter().map(|p| p.addr())),
-        checksum_form: i.checksum,
     }
 }
 

@@ -240,3 +240,32 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
         .unwrap_or("(no text)")
         .to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_closes_the_view_and_is_what_join_says() {
+        let wake = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC).unwrap();
+        let (commands, _) = mpsc::channel();
+        let (sender, roles) = watch::channel(Arc::new(RoleView::default()));
+        let driver = Driver {
+            roles,
+            commander: Commander {
+                commands,
+                wake: Arc::new(wake),
+            },
+            heartbeat: Arc::default(),
+            thread: thread::spawn(move || {
+                let _roles = sender;
+                panic!("of {}", 1)
+            }),
+        };
+        let roles = driver.roles();
+        driver.commander().send(Command::Shutdown);
+        let error = driver.join().unwrap_err();
+        assert_eq!(error.to_string(), "the election's thread panicked: of 1");
+        assert!(roles.has_changed().is_err(), "closed");
+    }
+}

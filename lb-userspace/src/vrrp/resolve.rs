@@ -101,7 +101,11 @@ fn is_port(table: &LinkTable, link: &Link) -> bool {
 /// time, then the lowest index.
 fn by_subnet<'t>(table: &'t LinkTable, i: &Instance, vips: &Vips, previous: Option<u32>) -> Option<&'t Link> {
     // fe80::/64 is on every interface and says nothing.
-    let vip = i.virtual_ips.iter().map(|p| p.addr()).find(|a| !is_link_local(*a))?;
+    let vip = i
+        .virtual_ips
+        .iter()
+        .map(|p| p.addr())
+        .find(|a| !is_link_local(*a))?;
     let holds = |a: &&Address| {
         // A host address holds nothing but itself.
         a.prefix.contains(vip)
@@ -132,7 +136,9 @@ fn source(table: &LinkTable, i: &Instance, vips: &Vips, link: &Link) -> Option<(
         Transport::Unicast {
             source: Some(wanted), ..
         } => {
-            let having = table.addresses().filter(|a| a.prefix.addr() == *wanted && !a.tentative);
+            let having = table
+                .addresses()
+                .filter(|a| a.prefix.addr() == *wanted && !a.tentative);
             let nearest = having.min_by_key(|a| a.interface != link.index)?;
             return Some((*wanted, nearest.interface));
         }
@@ -164,3 +170,6 @@ fn source(table: &LinkTable, i: &Instance, vips: &Vips, link: &Link) -> Option<(
     let best = table.addresses().filter(eligible).min_by_key(rank)?;
     Some((best.prefix.addr(), best.interface))
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,7 +58,9 @@ const fn obstacle(fault: FaultReason) -> &'static str {
 pub(super) fn fault(spec: &Instance, fault: Option<FaultReason>) {
     let (instance, vrid) = (&spec.name, spec.vrid);
     match fault {
-        Some(reason) => tracing::warn!(%instance, %vrid, interface = ?spec.interface, "takes no part: {}", obstacle(reason)),
+        Some(reason) => {
+            tracing::warn!(%instance, %vrid, interface = ?spec.interface, "takes no part: {}", obstacle(reason))
+        }
         None => tracing::info!(%instance, %vrid, "takes part"),
     }
 }

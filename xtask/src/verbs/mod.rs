@@ -1,4 +1,9 @@
 //! The verbs, one a file.
+mod build;
+mod build_ebpf;
+mod lint;
+mod setup;
+mod test;
 mod vm;
 
 use crate::apt::Apt;
@@ -16,6 +21,16 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Fetches and builds what building takes: a compiler for eBPF and its linker.
+    Setup(setup::Setup),
+    /// Builds the eBPF object.
+    BuildEbpf(build_ebpf::BuildEbpf),
+    /// Builds a static `cplb` with the eBPF object in it.
+    Build(build::Build),
+    /// Runs every suite: unit, properties, simulation, namespaces with keepalived, and the guest with IPVS.
+    Test(test::Test),
+    /// Formatting, clippy and documentation.
+    Lint(lint::Lint),
     /// Runs a program in a guest whose kernel has IPVS.
     Vm(vm::Vm),
 }
@@ -37,6 +52,11 @@ impl SetUp {
 impl Cli {
     pub(crate) fn run(self) -> Result<ExitCode> {
         match self.verb {
+            Verb::Setup(verb) => verb.run(),
+            Verb::BuildEbpf(verb) => verb.run(),
+            Verb::Build(verb) => verb.run(),
+            Verb::Test(verb) => verb.run(),
+            Verb::Lint(verb) => verb.run(),
             Verb::Vm(verb) => verb.run(),
         }
     }

@@ -4,19 +4,12 @@
 use super::SetUp;
 use crate::vm::console::Line;
 use crate::vm::{self, Image, Machine};
-use crate::{cargo, cmd, tools};
+use crate::{cargo, cmd, lab, tools};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-
-/// Handy in a guest, packed where this machine has them.
-const HANDY: &[&str] = &[
-    "sh", "cat", "ls", "grep", "sed", "sleep", "ping", "sysctl", "tcpdump", "ss", "bridge", "nft", "bpftool",
-    "strace", "ps", "kill", "head", "tail", "mkdir", "uname", "dmesg", "lsmod", "timeout", "seq", "nc",
-    "curl", "id", "env",
-];
 
 #[derive(Debug, Args)]
 pub(crate) struct Vm {
@@ -76,7 +69,7 @@ impl Vm {
         for tool in tools::SUITES
             .iter()
             .map(|t| t.program)
-            .chain(HANDY.iter().copied())
+            .chain(lab::HANDY.iter().copied())
         {
             if tools::find(tool).is_some() {
                 image.tool(tool)?;

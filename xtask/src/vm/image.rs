@@ -31,8 +31,6 @@ pub(crate) struct Command {
 pub(crate) struct Image {
     /// Path in the guest to path here.
     files: BTreeMap<String, PathBuf>,
-    texts: BTreeMap<String, String>,
-    links: BTreeMap<String, String>,
     modules: Vec<String>,
     commands: Vec<Command>,
 }
@@ -80,11 +78,6 @@ impl Image {
             }
         }
         Ok(())
-    }
-
-    /// Another name for something in the guest.
-    pub(crate) fn link(&mut self, path: &str, to: &str) {
-        self.links.insert(path.to_owned(), to.to_owned());
     }
 
     /// A module that the lab does not load anyway.
@@ -135,12 +128,6 @@ impl Image {
         for (guest, path) in &self.files {
             let bytes = fs::read(path).with_context(|| path.display().to_string())?;
             archive.file(guest, 0o755, &bytes)?;
-        }
-        for (guest, to) in &self.links {
-            archive.symlink(guest, to)?;
-        }
-        for (guest, text) in &self.texts {
-            archive.file(guest, 0o644, text.as_bytes())?;
         }
         archive.file("/vm/plan.json", 0o644, self.plan(&order).as_bytes())?;
         archive.finish()?;

@@ -51,7 +51,7 @@ pub struct Spec {
     /// False: the file is checked and nothing is done. Default: true.
     pub enabled: Option<bool>,
     /// The virtual routers; each carries its virtual IPs from node to node.
-    #[cfg_attr(feature = "serde", schemars(required, length(min = 1, max = 255)))]
+    #[cfg_attr(feature = "serde", schemars(required, length(max = 255)))]
     pub vrrp_instances: Option<Vec<VrrpInstance>>,
     /// Instances that are active on one node together, or not at all.
     pub sync_groups: Option<Vec<SyncGroup>>,

@@ -59,12 +59,16 @@ pub(super) fn interval(
 fn out_of_range(raw: &VrrpInstance, version: Version, at: &Path) -> Problem {
     match (version, raw.advert_interval.is_some()) {
         (Version::V2, true) => {
-            let why = if raw.version.is_some() {
-                "write version: 3 for less than a second"
+            let problem = Problem::new(at, "VRRP version 2 counts whole seconds, 1s to 255s");
+            if raw.advert_interval.is_some_and(|d| d.nanos() > 40_950_000_000) {
+                problem
+            } else if raw.version.is_some() {
+                problem.help("write version: 3 for parts of a second")
             } else {
-                "authPass makes this instance version 2; write version: 3, which has no password, for less than a second"
-            };
-            Problem::new(at, "VRRP version 2 counts whole seconds, 1s to 255s").help(why)
+                problem.help(
+                    "authPass makes this instance version 2; write version: 3, which has no password, for parts of a second",
+                )
+            }
         }
         (Version::V2, false) => Problem::new(at, "advertIntervalSeconds must be in the range of 1-255"),
         (Version::V3, true) => Problem::new(

@@ -9,12 +9,16 @@ use super::super::facts::Facts;
 use super::super::path::Path;
 use super::super::problem::{Findings, Place, Problem};
 use super::super::raw::{RealServer as RawServer, VirtualServer as Raw};
-use super::{Draft, Instances, number};
+use super::{Draft, Instances, at_most, number};
+
 use crate::model::{Family, Forwarding, ServiceKey};
 use crate::spec::{RealServer, Transport};
 use alloc::format;
 use alloc::vec::Vec;
 use core::net::IpAddr;
+
+/// Of one virtual server.
+const MAX_REAL_SERVERS: usize = 1024;
 
 /// The virtual server whose real servers are asked for.
 pub(super) struct Seat<'a> {
@@ -197,6 +201,9 @@ fn from_file(
     f: &mut Findings,
 ) -> Option<Vec<RealServer>> {
     let mut out: Vec<RealServer> = Vec::new();
+    if !at_most(listed.len(), MAX_REAL_SERVERS, &seat.at.key("realServers"), f) {
+        return None;
+    }
     for (i, raw) in listed.iter().enumerate() {
         let at = seat.at.key("realServers").index(i);
         let address = f.take(address(all, seat, raw, &at.key("address")));

@@ -3,7 +3,7 @@ use super::super::duration::GoDuration;
 use super::super::path::Path;
 use super::super::problem::{Findings, Problem};
 use super::super::raw::SyncGroup as RawGroup;
-use super::{Draft, Instances, bad_interface, bad_name, is_interface, is_name, number};
+use super::{Draft, Instances, at_most, bad_interface, bad_name, is_interface, is_name, number};
 use crate::spec::{ConnectionSync, IpvsTimeouts, SyncGroup};
 use alloc::format;
 use alloc::string::String;
@@ -26,6 +26,14 @@ fn instance_named(name: &str, all: &Instances, at: &Path, f: &mut Findings) -> O
 
 pub(super) fn sync_groups(d: &Draft, all: &Instances, f: &mut Findings) -> Vec<SyncGroup> {
     let mut out: Vec<SyncGroup> = Vec::new();
+    if !at_most(
+        d.sync_groups.len(),
+        super::MAX_INSTANCES,
+        &d.base.key("syncGroups"),
+        f,
+    ) {
+        return out;
+    }
     for (i, raw) in d.sync_groups.iter().enumerate() {
         let at = d.base.key("syncGroups").index(i);
         let name = group_name(raw, &out, &at, f);
@@ -61,6 +69,9 @@ fn members(
         f.refuse(Problem::new(at, message).help("an instance without company needs no group"));
     }
     let mut out = Vec::new();
+    if !at_most(names.len(), super::MAX_INSTANCES, at, f) {
+        return out;
+    }
     for (n, name) in names.iter().enumerate() {
         let at = at.index(n);
         let Some(index) = instance_named(name, all, &at, f) else {

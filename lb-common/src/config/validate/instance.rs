@@ -2,7 +2,7 @@
 use super::super::path::Path;
 use super::super::problem::{Findings, Problem};
 use super::super::raw::{Garp, Track, VrrpInstance};
-use super::{Dialect, advert, bad_interface, bad_name, is_interface, is_name, number, unicast};
+use super::{Dialect, advert, at_most, bad_interface, bad_name, is_interface, is_name, number, unicast};
 use crate::model::{AuthPass, Family, IpPrefix, MacAddr, Priority, Version, Vrid};
 use crate::spec::{Announce, Instance, InterfaceSelector, TrackInterface};
 use alloc::format;
@@ -13,6 +13,10 @@ use core::time::Duration;
 
 /// k0s's `addressLabel`, and ours.
 const ADDRESS_LABEL: u32 = 10_000;
+/// More interfaces than a node has.
+const MAX_TRACKED: usize = 255;
+/// VRRP counts them in a byte.
+const MAX_IPV4_VIPS: usize = 255;
 /// What one packet of 1500 bytes carries beside its headers.
 const MAX_IPV6_VIPS: usize = 90;
 
@@ -84,6 +88,19 @@ fn virtual_ips(raw: &VrrpInstance, at: &Path, f: &mut Findings) -> Option<Vec<Ip
         );
         return None;
     }
+    let most = if list.iter().any(|v| v.contains(':')) {
+        MAX_IPV6_VIPS
+    } else {
+        MAX_IPV4_VIPS
+    };
+    if list.len() > most {
+        let message = format!(
+            "{} addresses, but an advertisement holds at most {most}",
+            list.len()
+        );
+        f.refuse(Problem::new(&at, message).help("spread them over several instances"));
+        return None;
+    }
     let mut vips: Vec<IpPrefix> = Vec::new();
     for (i, text) in list.iter().enumerate() {
         let at = at.index(i);
@@ -108,19 +125,7 @@ fn virtual_ips(raw: &VrrpInstance, at: &Path, f: &mut Findings) -> Option<Vec<Ip
             _ => vips.push(vip),
         }
     }
-    let most = if vips.first().is_some_and(|v| v.family() == Family::Ipv6) {
-        MAX_IPV6_VIPS
-    } else {
-        255
-    };
-    if vips.len() > most {
-        let message = format!(
-            "{} addresses, but an advertisement holds at most {most}",
-            vips.len()
-        );
-        f.refuse(Problem::new(&at, message).help("spread them over several instances"));
-    }
-    (vips.len() == list.len() && vips.len() <= most).then_some(vips)
+    (vips.len() == list.len()).then_some(vips)
 }
 
 fn virtual_ip(text: &str, at: &Path) -> Result<IpPrefix, Problem> {
@@ -139,7 +144,7 @@ fn virtual_ip(text: &str, at: &Path) -> Result<IpPrefix, Problem> {
         a if a.is_multicast() => Some("a multicast address"),
         a if a.is_loopback() => Some("a loopback address"),
         IpAddr::V4(a) if a.is_broadcast() => Some("the broadcast address"),
-        IpAddr::V6(a) if a.to_ipv4_mapped().is_some() => Some("an IPv4 address in IPv6 clothing"),
+        IpAddr::V6(a) if a.to_ipv4_mapped().is_some() => Some("an IPv4 address written as IPv6"),
         IpAddr::V4(_) | IpAddr::V6(_) => None,
     };
     match what {
@@ -356,6 +361,9 @@ fn announce(raw: Option<&Garp>, at: &Path, f: &mut Findings) -> Option<Announce>
 fn track(raw: &VrrpInstance, at: &Path, f: &mut Findings) -> Option<Vec<TrackInterface>> {
     let list = raw.track.as_deref().unwrap_or_default();
     let mut out: Vec<TrackInterface> = Vec::new();
+    if !at_most(list.len(), MAX_TRACKED, &at.key("track"), f) {
+        return None;
+    }
     for (i, t) in list.iter().enumerate() {
         let at = at.key("track").index(i);
         let weight = f.take(number(

@@ -150,7 +150,7 @@ fn load_balancer(k: &Keepalived, enabled: bool, at: &Path, f: &mut Findings) {
     } else if enabled && !servers && !instances {
         let message = "No VRRP instances or virtual servers defined, skipping keepalived start";
         f.warn(Problem::new(at, message).help("there is nothing to do until vrrpInstances are given"));
-    } else if !servers && !disabled {
+    } else if enabled && !servers && !disabled {
         let message = "without virtualServers k0s would start its userspace proxy, which this build does not have: \
                        the virtual IP alone is carried";
         f.warn(
@@ -184,7 +184,7 @@ fn proxy_port(k: &Keepalived, api_port: Option<u16>, at: &Path, f: &mut Findings
             let message = format!("port {port} of the userspace proxy is that of {who} too");
             f.refuse(
                 Problem::new(&at, message)
-                    .help("take a port that nothing on a controller uses, such as 6444"),
+                    .help("take a port that nothing on a controller uses, such as 6445"),
             );
         }
     }

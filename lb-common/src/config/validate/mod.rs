@@ -42,6 +42,9 @@ impl Dialect {
     }
 }
 
+/// k0s's limit as well.
+const MAX_INSTANCES: usize = 255;
+
 /// Any of the files in one shape, not yet validated.
 struct Draft {
     dialect: Dialect,
@@ -113,6 +116,10 @@ pub fn validate(file: &File, facts: &Facts) -> Result<Valid, Vec<Problem>> {
 
 fn native(file: &native::ControlPlaneLoadBalancer, f: &mut Findings) -> Option<Draft> {
     let base = Path::of(&["spec"]);
+    let name = file.metadata.as_ref().and_then(|m| m.name.clone());
+    if name.as_deref().is_some_and(|n| !is_name(n)) {
+        f.refuse(bad_name(&Path::of(&["metadata", "name"])));
+    }
     let Some(spec) = &file.spec else {
         f.refuse(
             Problem::new(&base, "spec must be defined")
@@ -120,15 +127,19 @@ fn native(file: &native::ControlPlaneLoadBalancer, f: &mut Findings) -> Option<D
         );
         return None;
     };
-    let name = file.metadata.as_ref().and_then(|m| m.name.clone());
-    if name.as_deref().is_some_and(|n| !is_name(n)) {
-        f.refuse(bad_name(&Path::of(&["metadata", "name"])));
-    }
-    if spec.vrrp_instances.as_ref().is_none_or(Vec::is_empty) {
-        let at = base.key("vrrpInstances");
-        f.refuse(
+    let enabled = spec.enabled.unwrap_or(true);
+    let at = base.key("vrrpInstances");
+    match &spec.vrrp_instances {
+        None => f.refuse(
             Problem::new(&at, "vrrpInstances must be defined").help("at least one with virtualIPs is needed"),
-        );
+        ),
+        Some(list) if list.is_empty() && enabled => {
+            f.warn(Problem::new(
+                &at,
+                "there is nothing to do until vrrpInstances are given",
+            ));
+        }
+        Some(_) => {}
     }
     let api_port = match spec.api.as_ref().and_then(|a| a.port) {
         None => Some(6443),
@@ -137,7 +148,7 @@ fn native(file: &native::ControlPlaneLoadBalancer, f: &mut Findings) -> Option<D
     Some(Draft {
         dialect: Dialect::Native,
         name: name.unwrap_or_else(|| "cplb".into()),
-        enabled: spec.enabled.unwrap_or(true),
+        enabled,
         api_port: api_port.unwrap_or(6443),
         instances: spec.vrrp_instances.clone().unwrap_or_default(),
         servers: spec.virtual_servers.clone().unwrap_or_default(),
@@ -149,6 +160,9 @@ fn native(file: &native::ControlPlaneLoadBalancer, f: &mut Findings) -> Option<D
 }
 
 fn assemble(d: &Draft, facts: &Facts, f: &mut Findings) -> Option<(Spec, Vec<super::RealServerSource>)> {
+    if !at_most(d.instances.len(), MAX_INSTANCES, &d.base.key("vrrpInstances"), f) {
+        return None;
+    }
     let mut list = Vec::new();
     for (i, raw) in d.instances.iter().enumerate() {
         if let Some(instance) = instance::check(d.dialect, raw, i, &d.instance_path(i), f) {
@@ -205,12 +219,23 @@ fn bad_interface(at: &Path, name: &str) -> Problem {
         .help("write a name of at most 15 bytes such as eth0")
 }
 
+/// Whether a list is no longer than what is worth comparing each of with all others; says so where it is.
+fn at_most(length: usize, most: usize, at: &Path, f: &mut Findings) -> bool {
+    if length > most {
+        f.refuse(Problem::new(
+            at,
+            format!("{length} entries, but at most {most} are taken"),
+        ));
+    }
+    length <= most
+}
+
 /// A number within a range, both ends included.
 fn number<T: TryFrom<i64>>(value: i64, min: i64, max: i64, at: &Path, what: &str) -> Result<T, Problem> {
     let wrong = || {
         Problem::new(
             at,
-            format!("{what} must be in the range of {min}-{max}. Got: {value}"),
+            format!("{what} must be in the range of {min} to {max}. Got: {value}"),
         )
     };
     if value < min || value > max {

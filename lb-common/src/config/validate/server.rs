@@ -5,7 +5,7 @@ use super::super::path::Path;
 use super::super::problem::{Findings, Problem};
 use super::super::raw::{Port, PortPolicy, VirtualServer as Raw};
 use super::policy::{self, Layers, Policy};
-use super::{Draft, Instances, backends, bad_name, is_name, number};
+use super::{Draft, Instances, at_most, backends, bad_name, is_name, number};
 use crate::model::{Family, ServiceKey};
 use crate::spec::{HealthCheckKind, VirtualServer};
 use alloc::format;
@@ -13,11 +13,22 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+/// With their ports.
+const MAX_SERVERS: usize = 1024;
+
 type Servers = (Vec<VirtualServer>, Vec<RealServerSource>);
 
 /// Those that are sound; where one is not, that is noted.
 pub(super) fn check_all(d: &Draft, all: &Instances, facts: &Facts, f: &mut Findings) -> Servers {
     let mut out: Servers = Default::default();
+    let count = d
+        .servers
+        .iter()
+        .map(|s| s.ports.as_ref().map_or(1, Vec::len))
+        .sum::<usize>();
+    if !at_most(count, MAX_SERVERS, &d.base.key("virtualServers"), f) {
+        return out;
+    }
     for (i, raw) in d.servers.iter().enumerate() {
         check(d, all, facts, (raw, &d.server_path(i)), &mut out, f);
     }

@@ -2,12 +2,15 @@
 use super::super::path::Path;
 use super::super::problem::{Findings, Problem};
 use super::super::raw::VrrpInstance;
-use super::Dialect;
+use super::{Dialect, at_most};
 use crate::model::Family;
 use crate::spec::Transport;
 use alloc::format;
 use alloc::vec::Vec;
 use core::net::IpAddr;
+
+/// Each costs an advert a second.
+const MAX_PEERS: usize = 255;
 
 /// `None`: it has problems, and they are noted.
 pub(super) fn check(
@@ -35,6 +38,9 @@ pub(super) fn check(
     }
     if let (Some(source), Some(family)) = (source, family) {
         same_family(source, family, &at_source, f);
+    }
+    if !at_most(peers.len(), MAX_PEERS, &at.key("unicastPeers"), f) {
+        return None;
     }
     let mut out: Vec<IpAddr> = Vec::new();
     for (i, peer) in peers.iter().enumerate() {

@@ -9,7 +9,7 @@ use super::{Heard, Machine, Version};
 use crate::time::{Duration, Instant};
 
 impl Machine {
-    // RFC 9568 §6.4.2 (420)-(470)
+    // RFC 9568 §6.4.2
     pub(super) fn backup_hears(&mut self, now: Instant, advert: Advert) {
         if advert.source == self.params.source {
             return;
@@ -29,8 +29,10 @@ impl Machine {
         }
     }
 
-    /// T23: the timer becomes Skew_Time, and only the first goodbye sets it. One that is repeated must not put the
-    /// takeover off again and again.
+    /// T23: the timer becomes Skew_Time and nobody becomes Active at once.
+    ///
+    /// DEVIATION(RFC 9568 §6.4.2): only the first goodbye sets it. One that is repeated must not put the takeover off
+    /// again and again.
     fn backup_hears_goodbye(&mut self, now: Instant) {
         if self.watch.short || self.watch.willing {
             return;
@@ -41,7 +43,7 @@ impl Machine {
         self.set_down_timer(now);
     }
 
-    // RFC 9568 §6.4.3 (700)-(770)
+    // RFC 9568 §6.4.3
     pub(super) fn active_hears(&mut self, now: Instant, advert: Advert) {
         // Equal addresses: our own packet, reflected by a bridge or a macvlan (T10).
         if advert.source == self.params.source {
@@ -71,8 +73,11 @@ impl Machine {
             && beats_active(advert, self.effective_priority(), self.params.source)
     }
 
-    /// RFC 9568 §6.4.3 (705): somebody leaves, so say at once that we are here; every backup has just set its timer to
-    /// Skew_Time. Once for each sender and interval, or a stream of goodbyes would be answered one by one.
+    /// RFC 9568 §6.4.3: somebody leaves, so say at once that we are here; every backup has just set its timer to
+    /// Skew_Time.
+    ///
+    /// DEVIATION(RFC 9568 §6.4.3): once for each sender and interval, or a stream of goodbyes would be answered one by
+    /// one.
     fn answer_goodbye(&mut self, now: Instant, advert: Advert) {
         if self
             .answer_zero_at
@@ -85,9 +90,11 @@ impl Machine {
         self.timers.set(Timer::Adver, now + self.active_interval);
     }
 
-    /// RFC 9568 §6.4.3 (770): a worse router believes that it is Active. Tell it and the bridges at once (T9), but no
-    /// more than once an interval, and without touching the beat: keepalived answers every packet, and restarts its
-    /// timer for each.
+    /// RFC 9568 §6.4.3: a worse router believes that it is Active. Tell it and the bridges at once (T9).
+    ///
+    /// DEVIATION(RFC 9568 §6.4.3): no more than once an interval, and without touching the beat. keepalived answers
+    /// every packet and restarts its timer for each, so that a stream of them multiplies its adverts or silences it.
+    /// DEVIATION(RFC 3768 §6.4.3): in version 2 too, where the RFC discards in silence; keepalived does the same.
     fn answer_worse(&mut self, now: Instant) {
         if now < self.answer_worse_at {
             return;

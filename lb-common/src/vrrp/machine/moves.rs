@@ -19,7 +19,7 @@ impl Machine {
         self.stand_as_owner(now);
     }
 
-    /// An owner does not wait (RFC 9568 §6.4.1 (105)); a gated one asks its group.
+    /// An owner does not wait (RFC 9568 §6.4.1); a gated one asks its group.
     pub(super) fn stand_as_owner(&mut self, now: Instant) {
         if self.effective_priority().is_owner() && !self.watch.willing {
             self.watch.reason = Reason::Owner;
@@ -55,6 +55,9 @@ impl Machine {
     }
 
     /// Whoever still holds the addresses lingers with them.
+    ///
+    /// DEVIATION(RFC 9568 §6.4.3): a router that lost stops answering at once there, before the network has learnt where
+    /// the winner is. Two that answer for `linger` lose nothing; none that answers does.
     pub(super) fn become_backup(&mut self, now: Instant, reason: Reason) {
         self.timers.cancel_all();
         if self.params.linger.is_zero() {
@@ -90,6 +93,8 @@ impl Machine {
             .set(Timer::ActiveDown, (self.watch.since + wait).max(now));
     }
 
+    /// DEVIATION(RFC 9568 §6.4.3): Shutdown goes to Initialize there, and nobody answers for Skew_Time.
+    ///
     /// Says priority 0 and goes on answering until a successor has been heard for `linger`, or for as long as the
     /// slowest backup may need when it heard nothing: the longest Active_Down_Interval there is, and `linger`.
     pub(super) fn leave(&mut self, now: Instant) {

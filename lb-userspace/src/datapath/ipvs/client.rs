@@ -197,13 +197,14 @@ impl Ipvs {
         self.tell(Cmd::NewDaemon, operation, write_daemon(daemon, options))
     }
 
-    /// Stops one.
+    /// Stops one. A thread that is stopped before it ever ran gives EINTR (`kthread_stop`), and `stop_sync_thread` in
+    /// `net/netfilter/ipvs/ip_vs_sync.c` passes that on after it has stopped it: stopped all the same.
     pub fn stop_daemon(&mut self, role: DaemonRole) -> Result<(), IpvsError> {
-        self.tell(
-            Cmd::DelDaemon,
-            Operation::StopDaemon(role),
-            write_daemon_role(role),
-        )
+        let operation = Operation::StopDaemon(role);
+        match self.tell(Cmd::DelDaemon, operation, write_daemon_role(role)) {
+            Err(e) if e.is(Errno::EINTR) => Ok(()),
+            other => other,
+        }
     }
 
     /// Zeroes the counters of one virtual server and its real servers, or of all.

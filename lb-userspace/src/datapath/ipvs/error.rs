@@ -173,6 +173,7 @@ fn explanation(operation: &Operation, errno: Errno) -> Option<String> {
         Errno::EPROTONOSUPPORT => {
             "this kernel was built without that protocol for IPVS (CONFIG_IP_VS_PROTO_*)"
         }
+        Errno::EINTR => "the kernel was interrupted and may have done it or not",
         Errno::ENOMEM => "the kernel is out of memory",
         _ => return explanation_of_object(operation, errno),
     };

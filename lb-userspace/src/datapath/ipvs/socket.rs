@@ -1,8 +1,9 @@
 //! One netlink socket: a question, its answer or refusal, a dump.
 //!
 //! `neli`'s `NlRouter` starts a thread a socket and its `NlSocketHandle` only blocks. The kernel answers generic netlink
-//! within `sendmsg`, so an answer that is not there at once will never come, and the reconciler must not hang on it:
-//! hence `NlSocket`, the layer below those two, not blocking.
+//! within `sendmsg`, so an answer that is not there at once will never come, and there is a case in which it does not:
+//! `netlink_rcv_skb` (`net/netlink/af_netlink.c`) acknowledges nothing that ends in EINTR. The reconciler must not hang
+//! on that: hence `NlSocket`, the layer below those two, not blocking.
 use super::codec::{Attributes, DecodeError};
 use neli::FromBytes;
 use neli::consts::genl::{CtrlAttr, CtrlCmd};
@@ -16,6 +17,7 @@ use neli::socket::NlSocket;
 use neli::types::{Buffer, GenlBuffer};
 use neli::utils::Groups;
 use neli::{Size, ToBytes};
+use nix::errno::Errno;
 use std::io::{self, Cursor};
 
 /// The most that `netlink_dump` (`net/netlink/af_netlink.c`) puts in one datagram.
@@ -96,7 +98,7 @@ impl Socket {
                 .map(|a| a.u16(CtrlAttr::FamilyId))
                 .transpose()
                 .map_err(Failure::Malformed),
-            Err(Failure::Kernel(errno, _)) if errno == nix::errno::Errno::ENOENT as i32 => Ok(None),
+            Err(Failure::Kernel(errno, _)) if errno == Errno::ENOENT as i32 => Ok(None),
             Err(e) => Err(e),
         }
     }
@@ -158,11 +160,11 @@ impl Socket {
         let len = match self.socket.recv(self.buffer.as_mut_slice(), Msg::empty()) {
             Ok((len, _)) => len,
             // ENOBUFS: a datagram did not fit in the receive queue, so the list has a hole.
-            Err(e) if e.raw_os_error() == Some(nix::errno::Errno::ENOBUFS as i32) => {
+            Err(e) if e.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
                 return Err(Failure::Interrupted);
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "the kernel gave no answer").into());
+                return Err(Failure::Kernel(Errno::EINTR as i32, None));
             }
             Err(e) => return Err(e.into()),
         };

@@ -1,9 +1,11 @@
 //! What a check does. A further kind is one file here and one arm in [`probe`].
+mod direct;
 mod tcp;
 
+use lb_common::model::{Forwarding, Protocol};
 use lb_common::spec::{HealthCheck, HealthCheckKind, Spec};
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// One real server to be asked.
@@ -13,6 +15,8 @@ pub struct Target {
     pub address: SocketAddr,
     /// How.
     pub check: HealthCheck,
+    /// Virtual IPs whose packets its node has to take.
+    pub vips: BTreeSet<IpAddr>,
 }
 
 /// Everything in `spec` that is to be asked. Two virtual servers with one real server ask once, the first one's way.
@@ -24,7 +28,14 @@ pub(super) fn targets(spec: &Spec) -> BTreeMap<SocketAddr, Target> {
     for vs in spec.virtual_servers.iter().filter(|vs| vs.health_check.kind != HealthCheckKind::None) {
         for server in &vs.real_servers {
             let address = SocketAddr::new(server.address, server.port);
-            out.entry(address).or_insert_with(|| Target { address, check: vs.health_check.clone() });
+            let target = out.entry(address).or_insert_with(|| Target {
+                address,
+                check: vs.health_check.clone(),
+                vips: BTreeSet::new(),
+            });
+            if vs.forwarding == Forwarding::DirectRouting && vs.key.protocol == Protocol::Tcp {
+                target.vips.insert(vs.key.address);
+            }
         }
     }
     out
@@ -39,7 +50,13 @@ pub(super) async fn probe(target: &Target) -> Result<Duration, String> {
         HealthCheckKind::None => return Ok(Duration::ZERO),
     };
     match outcome {
-        Ok(Ok(())) => Ok(crate::clock::now().saturating_since(started)),
+        Ok(Ok(())) => {
+            let latency = crate::clock::now().saturating_since(started);
+            for vip in &target.vips {
+                direct::probe(target.address, *vip, limit).await?;
+            }
+            Ok(latency)
+        }
         Ok(Err(e)) => Err(e.to_string()),
         Err(_) => Err(format!("no answer within {limit:?}")),
     }

@@ -12,7 +12,11 @@
 //! Hiding is by a change of the destination before IPVS's hook that is undone after it (`rules.rs`). The packet type,
 //! which IPVS respects too, cannot serve: nf_tables lets it be set at PREROUTING only (`nft_meta_set_validate`), and a
 //! foreign type is not to be set back after the routing. A firewall mark would need services by mark and collide with
-//! the marks of others. Connections that this node opens itself pass LOCAL_OUT and are not touched.
+//! the marks of others.
+//!
+//! Connections that a node with services opens to the VIP itself have the VIP as their source as well, for the address
+//! is its own; IPVS at LOCAL_OUT sends its share of them to other nodes, which drop what claims to come from their own
+//! address. [`GuardSpec::keep_own_clients`] hides them likewise, and this node serves them.
 //!
 //! The table outlives us on purpose: without processes the node falls back to plain delivery. `remove()` it after
 //! the last IPVS service is gone. Somebody's `nft flush ruleset` takes it away; the next `renew` says so.
@@ -25,7 +29,7 @@ use crate::sys::rtnl::channel::{Refusal, Request};
 use lb_common::model::MacAddr;
 use nft::{Element, Kind, Nft};
 use nix::errno::Errno;
-use rules::{HIDE, PEERS, RESTORE, Reason, TUNNEL_TYPES, TUNNELS, VERSIONS, covers};
+use rules::{CHAINS, Chain, PEERS, Reason, TUNNEL_TYPES, TUNNELS, VERSIONS, covers};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
@@ -43,6 +47,9 @@ pub struct GuardSpec {
     pub peers: BTreeSet<MacAddr>,
     /// Whether packets from ipip, sit and gre devices come from a director: with real servers of kind TUN.
     pub tunnels: bool,
+    /// Whether connections of this node's own to a VIP are served here instead of balanced. Without it those that IPVS
+    /// gives to another node never come about, unless the client is bound to another address of the node.
+    pub keep_own_clients: bool,
 }
 
 /// Packets and bytes since the table was made.
@@ -66,6 +73,10 @@ pub struct GuardCounters {
     pub not_directing: Count,
     /// Given back their destination: all of the above.
     pub restored: Count,
+    /// Sent by this node itself and kept from IPVS.
+    pub own_clients: Count,
+    /// Given back their destination: all of `own_clients`.
+    pub returned: Count,
 }
 
 /// What the kernel has of it.
@@ -156,8 +167,11 @@ impl Guard {
 
     /// Brings the table to `spec` in one transaction; makes it where it is missing or damaged.
     pub async fn apply(&mut self, spec: &GuardSpec) -> Result<Applied, GuardError> {
+        // Without a VIP there is nothing in the kernel that would remember it.
+        let mut readable = spec.clone();
+        readable.keep_own_clients &= !spec.vips.is_empty();
         let (mut requests, applied) = match self.read_back().await? {
-            Some(state) if state.intact && state.spec == *spec => return Ok(Applied::Unchanged),
+            Some(state) if state.intact && state.spec == readable => return Ok(Applied::Unchanged),
             Some(state) if state.intact => (Vec::new(), Applied::Updated),
             Some(_) | None => (rules::table(&self.nft), Applied::Created),
         };
@@ -246,15 +260,19 @@ impl Guard {
         let mut sets = vec![(PEERS, peers), (TUNNELS, tunnels)];
         let covers = covers(&spec.vips);
         for version in &VERSIONS {
-            let of_version = || covers.iter().filter(|(vip, _)| version.holds(**vip));
-            sets.push((
-                version.covers,
-                of_version().map(|(vip, cover)| pair(*vip, *cover)).collect(),
-            ));
-            sets.push((
-                version.covered,
-                of_version().map(|(vip, cover)| pair(*cover, *vip)).collect(),
-            ));
+            let of_version = covers.iter().filter(|(vip, _)| version.holds(**vip));
+            let (there, back): (Vec<_>, Vec<_>) =
+                of_version.map(|(v, c)| (pair(*v, *c), pair(*c, *v))).unzip();
+            let own = if spec.keep_own_clients {
+                there.clone()
+            } else {
+                Vec::new()
+            };
+            sets.extend([
+                (version.own, own),
+                (version.covers, there),
+                (version.covered, back),
+            ]);
         }
         let mut requests = Vec::new();
         for (set, elements) in sets {
@@ -284,6 +302,8 @@ impl Guard {
                 Reason::Tunnel => &mut counters.from_tunnels,
                 Reason::NotDirecting => &mut counters.not_directing,
                 Reason::Restored => &mut counters.restored,
+                Reason::OwnClient => &mut counters.own_clients,
+                Reason::Returned => &mut counters.returned,
             };
             count.packets += packets;
             count.bytes += bytes;
@@ -305,18 +325,19 @@ impl Guard {
     async fn read_chains(&mut self) -> Result<bool, GuardError> {
         let filter = self.nft.named(1);
         let found = self.nft.list(Kind::GetChain, filter).await?.unwrap_or_default();
-        let ours = |chain: &Vec<u8>, (name, priority): (&str, i32)| {
-            let named = attr::find(chain, 3).and_then(|n| n.strip_suffix(&[0])) == Some(name.as_bytes());
-            let at = attr::find(chain, 4).and_then(|hook| attr::find(hook, 2));
-            named && at == Some(priority.to_be_bytes().as_slice())
+        let is = |chain: &[u8], wanted: &Chain| {
+            let hook = attr::find(chain, 4).unwrap_or_default();
+            attr::find(chain, 3).and_then(|n| n.strip_suffix(&[0])) == Some(wanted.name.as_bytes())
+                && attr::find(hook, 1) == Some((wanted.hook as u32).to_be_bytes().as_slice())
+                && attr::find(hook, 2) == Some(wanted.priority.to_be_bytes().as_slice())
         };
         // The kernel lists the chains of every table of the family.
         let own = |chain: &&Vec<u8>| {
             attr::find(chain, 1).and_then(|t| t.strip_suffix(&[0])) == Some(TABLE.as_bytes())
         };
         let own: Vec<_> = found.iter().filter(own).collect();
-        let present = |wanted| own.iter().any(|chain| ours(chain, wanted));
-        Ok(own.len() == 2 && present(HIDE) && present(RESTORE))
+        let present = |wanted: &Chain| own.iter().any(|chain| is(chain, wanted));
+        Ok(own.len() == CHAINS.len() && CHAINS.iter().all(present))
     }
 
     /// Fills in the specification and who directs; says whether every set is there and the maps agree.
@@ -332,27 +353,31 @@ impl Guard {
         state.spec.peers = macs.collect();
         state.spec.tunnels = tunnels.len() == TUNNEL_TYPES.len();
         let mut whole = tunnels.is_empty() || state.spec.tunnels;
+        let mut kept = BTreeSet::new();
         for version in &VERSIONS {
             let there = self.nft.elements(version.covers).await?;
+            let own = self.nft.elements(version.own).await?;
             let back = self.nft.elements(version.covered).await?;
             let directing = self.nft.elements(version.directing).await?;
-            let (Some(there), Some(back), Some(directing)) = (there, back, directing) else {
+            let (Some(there), Some(own), Some(back), Some(directing)) = (there, own, back, directing) else {
                 return Ok(false);
             };
-            let there = pairs(&there);
+            let (there, own) = (pairs(&there), pairs(&own));
             let back: BTreeMap<_, _> = pairs(&back)
                 .into_iter()
                 .map(|(cover, vip)| (vip, cover))
                 .collect();
             let vips: BTreeSet<IpAddr> = there.keys().copied().collect();
-            whole &= there == back && there == covers(&vips);
+            whole &= there == back && there == covers(&vips) && (own.is_empty() || own == there);
+            kept.extend(own.into_keys());
             state.spec.vips.extend(vips);
             let leases = directing
                 .iter()
                 .filter_map(|e| Some((attr::address(&e.key)?, e.timeout?)));
             state.directing.extend(leases);
         }
-        Ok(whole)
+        state.spec.keep_own_clients = !kept.is_empty();
+        Ok(whole && (kept.is_empty() || kept == state.spec.vips))
     }
 }
 

@@ -2,6 +2,7 @@
 //! `net/netfilter/nfnetlink.c`). It knows the messages and nothing of what ours are for.
 use super::GuardError;
 use super::expr::Expressions;
+use super::rules::Chain;
 use crate::sys::rtnl::attr::{self, Body};
 use crate::sys::rtnl::channel::{CREATE, Channel, DUMP, Refusal, Request};
 use netlink_sys::protocols::NETLINK_NETFILTER;
@@ -14,8 +15,6 @@ const BATCH_END: u16 = 0x11;
 const NFPROTO_INET: u8 = 1;
 /// `NLM_F_APPEND`: at the chain's end.
 const APPEND: u16 = 0x800;
-/// `NF_INET_LOCAL_IN`.
-const LOCAL_IN: u32 = 1;
 const SET_IS_MAP: u32 = 0x08;
 const SET_HAS_TIMEOUT: u32 = 0x10;
 const LIST_ELEM: u16 = 1;
@@ -36,6 +35,15 @@ pub(super) enum Kind {
     NewElements = 12,
     GetElements = 13,
     DeleteElements = 14,
+}
+
+/// Where in a packet's way, `enum nf_inet_hooks`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hook {
+    /// For this host, after the routing.
+    LocalIn = 1,
+    /// From this host.
+    LocalOut = 3,
 }
 
 /// How a set's keys look; the number is nft(8)'s, so that it prints them well.
@@ -183,12 +191,12 @@ impl Nft {
         request(Kind::DeleteTable, 0, self.named(1))
     }
 
-    /// A filter chain at LOCAL_IN.
-    pub(super) fn new_chain(&self, name: &str, priority: i32) -> Request {
+    /// A filter chain.
+    pub(super) fn new_chain(&self, chain: &Chain) -> Request {
         let hook = Body::default()
-            .be32(1, LOCAL_IN)
-            .be32(2, priority.cast_unsigned());
-        let body = self.named(1).text(3, name).nest(4, hook).text(7, "filter");
+            .be32(1, chain.hook as u32)
+            .be32(2, chain.priority.cast_unsigned());
+        let body = self.named(1).text(3, chain.name).nest(4, hook).text(7, "filter");
         request(Kind::NewChain, CREATE, body)
     }
 

@@ -4,20 +4,26 @@
 //! LOCAL_IN   97  hide:    to a VIP, and from a peer, out of a tunnel, or not ours to direct: destination -> its cover
 //!            98  ip_vs_out, 99 ip_vs_in: know no service of that address, let it pass
 //!           100  restore: to a cover: destination -> the VIP
+//! LOCAL_OUT -99  keep:    to a VIP, where that is wanted: destination -> its cover
+//!           -98  ip_vs_in
+//!           -97  return:  to a cover: destination -> the VIP
 //! ```
 //! A cover is an address that no packet can arrive with, so that the two chains need no mark between them: the
 //! destination 0.0.0.0/8 is martian (`ip_route_input_slow`), a multicast group of scope 0 is dropped (`ip6_rcv_core`).
 //! No checksum is touched, the bytes are as before when the transport looks at them.
 use super::expr::{Base, Expressions, Field, Meta, Register};
-use super::nft::{Keys, Nft, SetKind};
+use super::nft::{Hook, Keys, Nft, SetKind};
 use crate::sys::rtnl::channel::Request;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Changes with everything below that a table of an older version would lack.
 const FORMAT: u32 = 1;
-pub(super) const HIDE: (&str, i32) = ("hide", 97);
-pub(super) const RESTORE: (&str, i32) = ("restore", 100);
+const HIDE: Chain = Chain::new("hide", Hook::LocalIn, 97);
+const RESTORE: Chain = Chain::new("restore", Hook::LocalIn, 100);
+const KEEP: Chain = Chain::new("keep", Hook::LocalOut, -99);
+const RETURN: Chain = Chain::new("return", Hook::LocalOut, -97);
+pub(super) const CHAINS: [Chain; 4] = [HIDE, RESTORE, KEEP, RETURN];
 pub(super) const PEERS: &str = "peers";
 pub(super) const TUNNELS: &str = "tunnels";
 /// `ARPHRD_ETHER`.
@@ -30,6 +36,20 @@ const SOURCE_MAC: Field = Field {
     length: 6,
 };
 
+/// A chain and where it is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Chain {
+    pub(super) name: &'static str,
+    pub(super) hook: Hook,
+    pub(super) priority: i32,
+}
+
+impl Chain {
+    const fn new(name: &'static str, hook: Hook, priority: i32) -> Self {
+        Self { name, hook, priority }
+    }
+}
+
 /// What differs between the families.
 pub(super) struct Version {
     number: u8,
@@ -37,6 +57,8 @@ pub(super) struct Version {
     keys: Keys,
     pub(super) covers: &'static str,
     pub(super) covered: &'static str,
+    /// As `covers`, for what this node sends itself.
+    pub(super) own: &'static str,
     pub(super) directing: &'static str,
 }
 
@@ -51,6 +73,7 @@ pub(super) const VERSIONS: [Version; 2] = [
         keys: Keys { kind: 7, length: 4 },
         covers: "covers4",
         covered: "covered4",
+        own: "own4",
         directing: "directing4",
     },
     Version {
@@ -63,6 +86,7 @@ pub(super) const VERSIONS: [Version; 2] = [
         keys: Keys { kind: 8, length: 16 },
         covers: "covers6",
         covered: "covered6",
+        own: "own6",
         directing: "directing6",
     },
 ];
@@ -73,17 +97,26 @@ impl Version {
     }
 }
 
-/// Why a packet is hidden, or that it was restored.
+/// What a rule is for: why a packet is hidden, or that it was restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Reason {
     Peer,
     Tunnel,
     NotDirecting,
     Restored,
+    OwnClient,
+    Returned,
 }
 
 impl Reason {
-    const ALL: [Self; 4] = [Self::Peer, Self::Tunnel, Self::NotDirecting, Self::Restored];
+    const ALL: [Self; 6] = [
+        Self::Peer,
+        Self::Tunnel,
+        Self::NotDirecting,
+        Self::Restored,
+        Self::OwnClient,
+        Self::Returned,
+    ];
 
     fn comment(self) -> String {
         let text = match self {
@@ -91,8 +124,27 @@ impl Reason {
             Self::Tunnel => "balanced already, came by a tunnel",
             Self::NotDirecting => "not ours to direct",
             Self::Restored => "as it was",
+            Self::OwnClient => "served here",
+            Self::Returned => "as it was sent",
         };
         format!("cplb {FORMAT}: {text}")
+    }
+
+    fn chain(self) -> Chain {
+        match self {
+            Self::Peer | Self::Tunnel | Self::NotDirecting => HIDE,
+            Self::Restored => RESTORE,
+            Self::OwnClient => KEEP,
+            Self::Returned => RETURN,
+        }
+    }
+
+    fn map(self, version: &Version) -> &'static str {
+        match self {
+            Self::Peer | Self::Tunnel | Self::NotDirecting => version.covers,
+            Self::Restored | Self::Returned => version.covered,
+            Self::OwnClient => version.own,
+        }
     }
 
     /// The reason of a rule with that comment; none where it is not a rule of this version's.
@@ -114,38 +166,29 @@ pub(super) fn table(nft: &Nft) -> Vec<Request> {
     let hardware = Keys { kind: 21, length: 2 };
     out.push(nft.new_set(PEERS, 1, mac, SetKind::Plain));
     out.push(nft.new_set(TUNNELS, 2, hardware, SetKind::Plain));
-    for (version, id) in VERSIONS.iter().zip([3, 6]) {
+    for (version, id) in VERSIONS.iter().zip([3, 7]) {
         out.push(nft.new_set(version.covers, id, version.keys, SetKind::Map));
         out.push(nft.new_set(version.covered, id + 1, version.keys, SetKind::Map));
-        out.push(nft.new_set(version.directing, id + 2, version.keys, SetKind::Expiring));
+        out.push(nft.new_set(version.own, id + 2, version.keys, SetKind::Map));
+        out.push(nft.new_set(version.directing, id + 3, version.keys, SetKind::Expiring));
     }
-    out.push(nft.new_chain(HIDE.0, HIDE.1));
-    out.push(nft.new_chain(RESTORE.0, RESTORE.1));
+    out.extend(CHAINS.iter().map(|chain| nft.new_chain(chain)));
     for version in &VERSIONS {
         for reason in Reason::ALL {
-            let chain = if reason == Reason::Restored {
-                RESTORE.0
-            } else {
-                HIDE.0
-            };
-            out.push(nft.new_rule(chain, &reason.comment(), rule(version, reason)));
+            let rule = rule(version, reason);
+            out.push(nft.new_rule(reason.chain().name, &reason.comment(), rule));
         }
     }
     out
 }
 
 fn rule(version: &Version, reason: Reason) -> Expressions {
-    let map = if reason == Reason::Restored {
-        version.covered
-    } else {
-        version.covers
-    };
     // The address first: of all that a node receives, little is for a VIP.
     let to_vip = Expressions::default()
         .meta(Meta::Family, Register::Three)
         .equals(Register::Three, &[version.number])
         .load(version.destination, Register::One)
-        .mapped(map, Register::One, Register::Two);
+        .mapped(reason.map(version), Register::One, Register::Two);
     let matched = match reason {
         Reason::Peer => to_vip
             .meta(Meta::InputType, Register::Three)
@@ -156,7 +199,7 @@ fn rule(version: &Version, reason: Reason) -> Expressions {
             .meta(Meta::InputType, Register::Three)
             .within(TUNNELS, Register::Three),
         Reason::NotDirecting => to_vip.without(version.directing, Register::One),
-        Reason::Restored => to_vip,
+        Reason::Restored | Reason::OwnClient | Reason::Returned => to_vip,
     };
     matched
         .counter()

@@ -2,7 +2,7 @@
 //!
 //! | matter | decision |
 //! | --- | --- |
-//! | whose it is | `IFA_PROTO` = [`OWNER`]. Kernels before 5.18 ignore it: [`Address::owner`] is then none for all |
+//! | whose it is | `IFA_PROTO` = [`OWNER`]. Kernels before 5.18 ignore it: [`Address::owner`] is then none for all. Those before 6.4 leave the mark of an IPv4 address that was there already |
 //! | lease | `valid_lft` in whole seconds, counted anew by every put, up or down |
 //! | source address | `preferred_lft 0` on a lease: IPv6 never chooses it for new connections (k0s #4664). IPv4 does not look at that; it passes over secondaries, which a VIP within the subnet is |
 //! | duplicate detection | none (`IFA_F_NODAD`): the former holder may still have the address for a moment |

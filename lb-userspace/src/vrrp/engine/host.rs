@@ -121,8 +121,8 @@ impl Engine {
             return;
         }
         for m in &mut self.members {
-            let ours = m.packet_key() == Some(key)
-                && m.spec.virtual_ips.iter().any(|p| p.addr() == claim.address);
+            let ours =
+                m.packet_key() == Some(key) && m.spec.virtual_ips.iter().any(|p| p.addr() == claim.address);
             if !ours || !m.watch.heard(now, claim) {
                 continue;
             }
@@ -144,6 +144,7 @@ impl Engine {
         self.sweep = true;
         self.publisher.touch();
         self.vips = self.all_vips();
+        self.monitor.ignore(self.others_than_owners());
         for m in &mut self.members {
             if m.resolve(now, &mut self.router, self.monitor.table(), &self.vips) {
                 // Another interface is another network: what was known about its Active router is not about this one.
@@ -162,6 +163,15 @@ impl Engine {
     fn all_vips(&self) -> BTreeSet<IpAddr> {
         let all = self.members.iter().flat_map(|m| m.spec.virtual_ips.iter());
         all.map(|p| p.addr()).collect()
+    }
+
+    /// The VIPs that can be nobody's source: an owner's may be its own.
+    fn others_than_owners(&self) -> BTreeSet<IpAddr> {
+        let owners = self.members.iter().filter(|m| m.spec.priority.is_owner());
+        let own: BTreeSet<IpAddr> = owners
+            .flat_map(|m| m.spec.virtual_ips.iter().map(|p| p.addr()))
+            .collect();
+        self.vips.difference(&own).copied().collect()
     }
 
     fn open_sockets(&mut self, now: Instant) {

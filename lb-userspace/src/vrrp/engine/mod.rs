@@ -2,7 +2,8 @@
 //!
 //! A turn is bounded: a socket is read at most [`DRAIN`] times, which is more than its queue can hold, so what had
 //! arrived before the turn has been read when a timer is believed. A turn that was cut short by that bound is followed by
-//! a rest as long as itself, so that a storm of packets takes at most half of one processor from everybody else.
+//! a rest as long as itself, so that a storm of packets takes at most half of one processor from everybody else; and
+//! since the thread sleeps then, the limit on real-time processor time does not take the storm for a runaway.
 mod act;
 mod host;
 mod reload;
@@ -39,6 +40,8 @@ const LAST_WORD: Duration = Duration::from_secs(2);
 const RUNAWAY: Duration = Duration::from_secs(1);
 /// Rounds of "actions cause inputs cause actions" in one turn; what is left waits for the next.
 const ROUNDS: usize = 4;
+/// After a turn that was cut short.
+const LONGEST_REST: Duration = Duration::from_millis(10);
 /// The longest advert: 255 IPv6 addresses; and an IPv4 header with options.
 const BUFFER: usize = 8192;
 
@@ -118,6 +121,9 @@ impl Engine {
             scratch: Vec::with_capacity(BUFFER),
         };
         engine.populate(config);
+        // A reader that looks before the first turn sees the instances, in Initialize.
+        let now = clock::now();
+        engine.publisher.publish(now, &engine.router, &mut engine.members);
         Ok(engine)
     }
 
@@ -160,10 +166,14 @@ impl Engine {
         self.cut_short = false;
         self.again = false;
         self.late(started);
-        self.commands(started);
+        // Before the commands, which may change who takes a packet.
         self.drain(started)?;
+        self.commands(started);
         let now = clock::now();
-        self.host_changed |= self.members.iter().any(|m| m.retry_at().is_some_and(|at| at <= now));
+        self.host_changed |= self
+            .members
+            .iter()
+            .any(|m| m.retry_at().is_some_and(|at| at <= now));
         if self.host_changed && self.monitor.synced() {
             self.look_at_host(now);
         }
@@ -184,7 +194,7 @@ impl Engine {
         self.heartbeat.beat(end);
         self.last_turn = end;
         if self.cut_short {
-            std::thread::sleep(end.saturating_since(started).min(Duration::from_millis(20)));
+            std::thread::sleep(end.saturating_since(started).min(LONGEST_REST));
         }
         Ok(self.is_finished(end))
     }

@@ -25,7 +25,10 @@ impl Engine {
                     sync_groups,
                 } => self.reload(now, instances, &sync_groups),
                 Command::Weight { instance, weight } => {
-                    let found = self.members.iter_mut().find(|m| m.spec.name == instance && !m.removed);
+                    let found = self
+                        .members
+                        .iter_mut()
+                        .find(|m| m.spec.name == instance && !m.removed);
                     if let Some(m) = found {
                         m.set_outside_weight(now, &mut self.router, weight);
                         self.publisher.touch();
@@ -51,12 +54,17 @@ impl Engine {
         if self.stopping {
             return;
         }
-        let coming: Vips = instances.iter().flat_map(|i| i.virtual_ips.iter().map(|p| p.addr())).collect();
+        let coming: Vips = instances
+            .iter()
+            .flat_map(|i| i.virtual_ips.iter().map(|p| p.addr()))
+            .collect();
         let vips: Vips = self.vips.union(&coming).copied().collect();
         let mut old: Vec<Option<Member>> = std::mem::take(&mut self.members).into_iter().map(Some).collect();
         let (mut kept, mut started) = (0_usize, 0_usize);
         for spec in instances {
-            let same = old.iter().position(|m| m.as_ref().is_some_and(|m| self.is_same(m, &spec, &vips)));
+            let same = old
+                .iter()
+                .position(|m| m.as_ref().is_some_and(|m| self.is_same(m, &spec, &vips)));
             if let Some(mut m) = same.and_then(|i| old.get_mut(i)).and_then(Option::take) {
                 m.replace(now, &mut self.router, spec);
                 if m.removed {
@@ -77,7 +85,12 @@ impl Engine {
             m.removed = true;
             m.shut_down(now, &mut self.router);
         }
-        tracing::info!(kept, started, leaving = self.members.len() - named, "took other settings");
+        tracing::info!(
+            kept,
+            started,
+            leaving = self.members.len() - named,
+            "took other settings"
+        );
         self.reindex();
     }
 
@@ -118,6 +131,9 @@ impl Engine {
                 *self.group_ids.entry(name.to_owned()).or_insert(GroupId(next))
             });
             self.router.regroup(now, m.id, group);
+            if group.is_some() {
+                m.say_again(now, &mut self.router);
+            }
         }
     }
 
@@ -140,12 +156,13 @@ impl Engine {
             !gone
         });
         self.reindex();
+        self.look_at_host(now);
     }
 
     /// After the set of members changed.
     pub(super) fn reindex(&mut self) {
         self.index = self.members.iter().enumerate().map(|(i, m)| (m.id, i)).collect();
-        // Indices into the old set; the look at the host fills it again in this turn or the next.
+        // They are indices into the old set. A look at the host follows before a packet is read.
         self.routes.clear();
         self.host_changed = true;
         self.again = true;

@@ -1,5 +1,7 @@
 //! The rig that the machine's tests stand in. `table`: every state with every input. `traps`: one test for each way in
-//! which other implementations went wrong. `sequences`: properties of any sequence of inputs.
+//! which other implementations went wrong. `leaving`: make before break. `sequences`: properties of any sequence of
+//! inputs.
+mod leaving;
 mod sequences;
 mod table;
 mod traps;

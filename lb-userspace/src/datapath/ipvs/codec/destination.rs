@@ -65,8 +65,14 @@ pub fn write_destination_key(
 /// The whole real server, for adding and for editing.
 pub fn write_destination(service: &ServiceKey, d: &Destination) -> Result<Attributes, EncodeError> {
     let (method, tunnel_type, tunnel_port) = method_numbers(d.forwarding);
-    if i32::try_from(d.weight).is_err() {
-        return Err(EncodeError::Weight(d.weight));
+    for (name, value) in [
+        ("weight", d.weight),
+        ("upper threshold", d.upper_threshold),
+        ("lower threshold", d.lower_threshold),
+    ] {
+        if i32::try_from(value).is_err() {
+            return Err(EncodeError::Signed(name, value));
+        }
     }
     let nest = identity(d.address, d.port)?
         .put(DestAttr::FwdMethod, method)?

@@ -74,9 +74,10 @@ pub enum EncodeError {
     /// An interface's name is 1 to 15 bytes.
     #[error("`{0}` is not an interface's name (1 to 15 bytes)")]
     Interface(String),
-    /// The kernel's weight is signed.
-    #[error("weight {0} is above 2147483647")]
-    Weight(u32),
+    /// The kernel's weight is signed, and so are the counts that it holds against the thresholds: it refuses a greater
+    /// weight, and of late (6.1.192 does) a greater threshold.
+    #[error("{0} {1} is above 2147483647")]
+    Signed(&'static str, u32),
     /// The kernel would take another.
     #[error("{0} is not a length of synchronisation messages (1024 to 65487)")]
     MaxLen(u16),

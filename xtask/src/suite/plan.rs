@@ -1,0 +1,116 @@
+//! Which suites there are and where each runs. A new one is found by itself and runs here.
+use crate::cargo::Artifact;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where a suite runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// On this machine, in network namespaces if it wants any.
+    Here,
+    /// In the guest, whose kernel has IPVS.
+    Guest,
+    /// In both: two kernels.
+    Both,
+}
+
+/// A test program.
+#[derive(Debug, Clone)]
+pub(crate) struct Suite {
+    pub(crate) name: String,
+    pub(crate) program: PathBuf,
+    /// Cargo runs a test in its package's directory.
+    pub(crate) directory: PathBuf,
+    pub(crate) place: Place,
+    /// Tests at a time; suites that measure time want the machine for themselves.
+    pub(crate) threads: Option<usize>,
+    pub(crate) limit: Duration,
+}
+
+struct Rule {
+    suite: &'static str,
+    place: Place,
+    threads: Option<usize>,
+    minutes: u64,
+}
+
+/// What differs from running here with a thread for each processor and five minutes.
+const RULES: &[Rule] = &[
+    Rule {
+        suite: "lb-userspace/ipvs_kernel",
+        place: Place::Guest,
+        threads: None,
+        minutes: 5,
+    },
+    Rule {
+        suite: "lb-userspace/sys_guard",
+        place: Place::Both,
+        threads: None,
+        minutes: 5,
+    },
+    Rule {
+        suite: "lb-userspace/sys_rtnl",
+        place: Place::Both,
+        threads: None,
+        minutes: 5,
+    },
+    Rule {
+        suite: "lb-userspace/vrrp_driver",
+        place: Place::Here,
+        threads: Some(1),
+        minutes: 5,
+    },
+    Rule {
+        suite: "lb-tests/ipvs",
+        place: Place::Guest,
+        threads: Some(1),
+        minutes: 10,
+    },
+    Rule {
+        suite: "lb-tests/interop",
+        place: Place::Here,
+        threads: Some(2),
+        minutes: 8,
+    },
+];
+
+/// The suites among what cargo built: pure ones first.
+pub(crate) fn discover(built: &[Artifact]) -> Vec<Suite> {
+    let mut suites: Vec<Suite> = built.iter().filter(|artifact| artifact.test).map(suite).collect();
+    let order = |suite: &Suite| {
+        let package = suite.name.split('/').next().unwrap_or_default();
+        let packages = ["lb-common", "xtask", "lb-userspace", "lb-tests"];
+        (
+            packages
+                .iter()
+                .position(|p| *p == package)
+                .unwrap_or(packages.len()),
+            suite.name.clone(),
+        )
+    };
+    suites.sort_by_key(order);
+    suites
+}
+
+fn suite(artifact: &Artifact) -> Suite {
+    let target = match artifact.kind.as_str() {
+        "lib" => "unit".to_owned(),
+        "bin" => format!("unit of {}", artifact.name),
+        _ => artifact.name.clone(),
+    };
+    let name = format!("{}/{target}", artifact.package);
+    let rule = RULES.iter().find(|rule| rule.suite == name);
+    let default = if target.starts_with("vm_") {
+        Place::Guest
+    } else {
+        Place::Here
+    };
+    Suite {
+        name,
+        program: artifact.path.clone(),
+        directory: artifact.directory.clone(),
+        place: rule.map_or(default, |rule| rule.place),
+        threads: rule.and_then(|rule| rule.threads),
+        limit: Duration::from_secs(60 * rule.map_or(5, |rule| rule.minutes)),
+    }
+}
