@@ -10,11 +10,14 @@ use std::time::Duration;
 pub(super) struct Args {
     #[command(flatten)]
     run_dir: RunDirArg,
+    /// While a daemon or its guardian still leaves, wait for so many seconds before refusing.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    wait: u64,
 }
 
 /// Takes down everything that carries our mark or stands in the journal. Refuses while a daemon runs.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let run_dir = RunDir::open(&args.run_dir.run_dir, Duration::ZERO)?;
+    let run_dir = RunDir::open(&args.run_dir.run_dir, Duration::from_secs(args.wait))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut kernel = Kernel::open(&run_dir.journal()).await?;

@@ -151,7 +151,7 @@ impl Daemon {
                 },
                 changed = roles.changed() => {
                     if changed.is_err() {
-                        anyhow::bail!("the election's thread ended by itself");
+                        election_ended();
                     }
                     self.tell_guardian();
                 }
@@ -170,8 +170,7 @@ impl Daemon {
             self.replace_guardian("it has ended");
         }
         if self.driver.is_finished() {
-            tracing::error!("the election's thread has ended: ending, so that the guardian leaves in our place");
-            panic::abort();
+            election_ended();
         }
         let age = self.reconciler.heartbeat().age();
         if age > HUNG {
@@ -261,6 +260,12 @@ impl Daemon {
         tracing::info!("left; nothing of ours is in the kernel");
         Ok(())
     }
+}
+
+/// Not by returning: that would give the run directory's lock up before the guardian has left.
+fn election_ended() -> ! {
+    tracing::error!("the election's thread has ended: ending, so that the guardian leaves in our place");
+    panic::abort()
 }
 
 fn start_guardian(run_dir: &RunDir) -> Option<Guardian> {

@@ -6,7 +6,9 @@ use super::channel::{CREATE, EXCL};
 use super::{Rtnl, RtnlError};
 use lb_common::model::MacAddr;
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
 use nix::errno::Errno;
 
 /// A network interface.
@@ -77,6 +79,7 @@ impl Rtnl {
             });
         }
         if !link.up {
+            self.set_addresses_by_hand(link.index, name).await;
             self.set_up(link.index, name).await?;
         }
         Ok(Dummy {
@@ -100,8 +103,6 @@ impl Rtnl {
     async fn create_dummy(&mut self, name: &str, alias: &str) -> Result<Link, RtnlError> {
         let action = format!("creating dummy device {name}");
         let mut message = LinkMessage::default();
-        message.header.flags = LinkFlags::Up;
-        message.header.change_mask = LinkFlags::Up;
         message.attributes = vec![
             LinkAttribute::IfName(name.to_owned()),
             LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Dummy)]),
@@ -135,6 +136,19 @@ impl Rtnl {
         self.ask(&action, &RouteNetlinkMessage::SetLink(message), 0)
             .await?;
         Ok(())
+    }
+
+    /// Before it is up: no link-local address by itself, so that the link has our addresses and nothing else. Where
+    /// there is no IPv6 the kernel refuses, and there is nothing to keep away.
+    async fn set_addresses_by_hand(&mut self, index: u32, name: &str) {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        let by_hand = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+        message.attributes = vec![LinkAttribute::AfSpecUnspec(vec![by_hand])];
+        let action = format!("keeping {name} free of link-local addresses");
+        if let Err(error) = self.ask(&action, &RouteNetlinkMessage::SetLink(message), 0).await {
+            tracing::debug!(%error, "this kernel gives the link an address of its own");
+        }
     }
 
     async fn set_up(&mut self, index: u32, name: &str) -> Result<(), RtnlError> {

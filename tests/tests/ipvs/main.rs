@@ -1,0 +1,9 @@
+//! The whole product where the kernel has IPVS: what k0s asserts, what it does not, leaving in every way, loops,
+//! healing, connections that outlive their director, and each kind of virtual server. `cargo xtask test` runs it in a
+//! guest; elsewhere every test says that it was skipped.
+mod cluster;
+mod k0s;
+mod kernel;
+mod leave;
+mod traffic;
+mod wire;
