@@ -1,8 +1,8 @@
 //! What an earlier run left on the node: found by its mark or in the journal, and removed.
-use super::{PATIENCE, VIP, parameters};
+use super::{PATIENCE, VIP, clean_up, parameters};
 use anyhow::{Context, Result, ensure};
 use lb_tests::cases::side_by_side;
-use lb_tests::cplb::{self, Cplb};
+use lb_tests::cplb::Cplb;
 use lb_tests::pair;
 use lb_tests::standing;
 use lb_tests::topology::{Lab, Node};
@@ -66,9 +66,8 @@ fn what_a_dead_run_left_is_found_and_removed() -> Result<()> {
         };
         match then {
             Then::CleanUp => {
-                let out = cplb::run(node, &["cleanup"])?;
-                let said = String::from_utf8_lossy(&out.stdout).into_owned();
-                ensure!(out.status.success() && said.contains("192.168.122.200"), "{said}");
+                let said = clean_up(node)?;
+                ensure!(said.contains("192.168.122.200"), "{said}");
                 gone("cleanup removes it")
             }
             Then::StartWithNothingToDo => {
@@ -100,8 +99,7 @@ fn somebody_elses_address_stays() -> Result<()> {
     standing::wait_state(&ours, "Active", PATIENCE)?;
     ours.signal(Signal::SIGTERM)?;
     ensure!(ours.wait(PATIENCE)?.success(), "{}", ours.log());
-    let out = cplb::run(node, &["cleanup"])?;
-    ensure!(out.status.success());
+    clean_up(node)?;
     ensure!(node.holds(theirs), "an address of somebody else is gone");
     ensure!(!inside(node, "192.168.122.223".parse()?).is_empty(), "an address on lo is gone");
     ensure!(node.holds(node.ipv4()?), "the node's own address is gone");

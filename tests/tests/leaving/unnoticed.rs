@@ -1,6 +1,8 @@
 //! Leaving that no client notices: SIGTERM, and the death of the daemon alone, in whose place the guardian leaves.
 use super::{PATIENCE, VIP, answers, instance, lets_go, parameters, slow};
 use anyhow::{Result, ensure};
+use lb_tests::adverts;
+use lb_tests::capture::Capture;
 use lb_tests::cases::side_by_side;
 use lb_tests::native::Instance;
 use lb_tests::pair;
@@ -140,5 +142,40 @@ fn a_daemon_that_is_killed_while_it_leaves_is_finished_for() -> Result<()> {
     lets_go(alone.node(), VIP)?;
     alone.wait_all(PATIENCE)?;
     ensure!(parameters(alone.node())? == before, "parameters are not as they were");
+    Ok(())
+}
+
+#[test]
+fn a_backup_that_leaves_says_nothing_and_moves_nobody() -> Result<()> {
+    let lab = pair::lab()?;
+    let [holder, mut backup] = pair::start(&lab, [instance(200), instance(100)])?;
+    let capture = Capture::start(lab.switch(), |frame| frame.vrrp().is_some())?;
+    backup.signal(Signal::SIGTERM)?;
+    ensure!(backup.wait(PATIENCE)?.success(), "{}", backup.log());
+    pair::settles_on(&lab, VIP, "c1", Duration::from_millis(500))?;
+    let seen = adverts::seen(&capture.finish()?, adverts::bridge_of(lab.switch())?);
+    let from = lab.node("c2")?.ipv4()?;
+    ensure!(!seen.is_empty() && seen.iter().all(|a| a.source != from), "the backup spoke: {seen:?}");
+    ensure!(standing::of(holder.node())?.roles()[0].transitions().len() == 2, "the holder moved");
+    Ok(())
+}
+
+/// A whole control plane is shut down at once: nobody waits for a successor that does not come.
+#[test]
+fn all_leave_at_once() -> Result<()> {
+    let lab = pair::lab()?;
+    let before = parameters(lab.node("c1")?)?;
+    let [holder, backup] = pair::start(&lab, [slow(200), slow(100)])?;
+    let mut both = [holder, backup];
+    for cplb in &both {
+        cplb.signal(Signal::SIGTERM)?;
+    }
+    for cplb in &mut both {
+        let status = cplb.wait(PATIENCE)?;
+        ensure!(status.success(), "{status}: {}", cplb.log());
+        cplb.wait_all(PATIENCE)?;
+    }
+    ensure!(lab.holders(VIP).is_empty(), "the address is still held");
+    ensure!(parameters(lab.node("c1")?)? == before, "parameters are not as they were");
     Ok(())
 }

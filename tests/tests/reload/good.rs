@@ -130,6 +130,26 @@ fn a_new_number_ends_with_one_holder() -> Result<()> {
     Ok(())
 }
 
+/// On the node itself the old number leaves and the new one is elected: the address is there all the while.
+#[test]
+fn a_new_number_or_name_is_not_noticed_by_a_client() -> Result<()> {
+    let lab = pair::lab()?;
+    let cplb = Cplb::start(lab.node("c1")?, &file(&[instance(200)]), &[])?;
+    pair::settles_on(&lab, VIP, "c1", Duration::ZERO)?;
+    standing::wait_state(&cplb, "Active", PATIENCE)?;
+    let prober = Prober::start(lab.node("client")?, VIP, Duration::from_millis(2))?;
+    let mut renamed = instance(200);
+    renamed.name = "other".into();
+    accepted(&reload(&cplb, &file(&[renamed]))?)?;
+    let renumbered = Instance::new(60, &["192.168.122.200/24"]).with_priority(200);
+    accepted(&reload(&cplb, &file(&[renumbered]))?)?;
+    standing::wait(&cplb, "the new number alone", PATIENCE, |s| s.roles().len() == 1 && s.is_all("Active"))?;
+    sole(&lab, VIP, "c1")?;
+    let report = prober.finish()?;
+    ensure!(report.lost() == 0, "{:?}\n{}", report.gaps(), cplb.log());
+    Ok(())
+}
+
 /// An editor renames, a ConfigMap swaps a link, and nobody sends a signal.
 #[test]
 fn a_changed_file_is_noticed_without_a_signal() -> Result<()> {

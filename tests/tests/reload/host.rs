@@ -194,3 +194,36 @@ fn an_interface_is_found_by_its_mac_address() -> Result<()> {
         lab.nodes()[0].addresses().get("eth1").is_some_and(|list| list.contains(&vip)).then_some(())
     })
 }
+
+/// By hand, or by a network manager that tidies up.
+#[test]
+fn an_address_that_somebody_removes_is_put_back() -> Result<()> {
+    let lab = pair::lab()?;
+    let [holder, backup] = pair::start(&lab, [instance(200), instance(100)])?;
+    for _ in 0..3 {
+        holder.node().netns().ip(&format!("address del {VIP}/24 dev eth0\n"))?;
+        pair::settles_on(&lab, VIP, "c1", Duration::from_millis(200))?;
+    }
+    ensure!(standing::of(backup.node())?.is_all("Backup"), "the backup moved");
+    Ok(())
+}
+
+/// Somebody was given the address by hand, and the holder says who.
+#[test]
+fn another_host_with_the_address_is_named() -> Result<()> {
+    let lab = pair::lab()?;
+    let other = lab.node("client")?;
+    other.netns().ip(&format!("address add {VIP}/32 dev eth0\n"))?;
+    let mac: Vec<String> =
+        FrameSender::new(other, "eth0")?.mac().iter().map(|byte| format!("{byte:02x}")).collect();
+    let mac = mac.join(":");
+    let cplb = Cplb::start(lab.node("c1")?, &file(&[instance(200)]), &[])?;
+    let named = |s: &standing::Standing| {
+        s.roles().iter().any(|r| r.0["conflict"].as_str().is_some_and(|c| c.contains(&mac)))
+    };
+    standing::wait(&cplb, "a conflict in the status", PATIENCE, named)?;
+    let lines = standing::messages(&cplb.log());
+    let said = lines.iter().filter(|line| line.contains(&mac)).count();
+    ensure!(said == 1, "said {said} times: {lines:?}");
+    Ok(())
+}
