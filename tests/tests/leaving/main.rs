@@ -5,13 +5,13 @@ mod killed;
 mod leftovers;
 mod unnoticed;
 
+use anyhow::{Context, Result};
+use lb_tests::cplb;
 use lb_tests::native::Instance;
 use lb_tests::pair;
 use lb_tests::standing::{self, Standing};
 use lb_tests::topology::Node;
 use lb_tests::wait;
-use anyhow::{Context, Result};
-use lb_tests::cplb;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -44,7 +44,9 @@ pub(crate) fn answers(node: &Node) -> Result<Standing> {
 /// Every parameter of the network that we may touch.
 pub(crate) fn parameters(node: &Node) -> Result<Vec<String>> {
     let keys = ["promote_secondaries", "arp_ignore", "arp_announce"];
-    keys.iter().map(|key| node.netns().sysctl_value(&format!("ipv4.conf.eth0.{key}"))).collect()
+    keys.iter()
+        .map(|key| node.netns().sysctl_value(&format!("ipv4.conf.eth0.{key}")))
+        .collect()
 }
 
 /// What `cplb cleanup` prints in the node. A process that was killed keeps its lock for the moment that it takes to die.
@@ -53,7 +55,9 @@ pub(crate) fn clean_up(node: &Node) -> Result<String> {
     let done = wait::until("a cleanup", PATIENCE, || {
         let out = cplb::run(node, &["cleanup"]).ok()?;
         last = String::from_utf8_lossy(&out.stderr).into_owned();
-        out.status.success().then(|| String::from_utf8_lossy(&out.stdout).into_owned())
+        out.status
+            .success()
+            .then(|| String::from_utf8_lossy(&out.stdout).into_owned())
     });
     done.with_context(|| last)
 }

@@ -40,7 +40,9 @@ fn nobody_notices(wire: &Wire, signal: Signal) -> Result<()> {
     let prober = Prober::start(lab.node("client")?, vip, TICK)?;
     thread::sleep(Duration::from_millis(300));
     holder.signal(signal)?;
-    wait::until("c2 takes over", PATIENCE, || backup.node().holds(vip).then_some(()))?;
+    wait::until("c2 takes over", PATIENCE, || {
+        backup.node().holds(vip).then_some(())
+    })?;
     lets_go(holder.node(), vip)?;
     thread::sleep(Duration::from_millis(500));
     let report = prober.finish()?;
@@ -58,20 +60,35 @@ fn nobody_notices(wire: &Wire, signal: Signal) -> Result<()> {
         ensure!(holder.wait(PATIENCE)?.success(), "{}", holder.log());
     }
     standing::wait(&backup, "the holder said goodbye", PATIENCE, |s| {
-        s.roles().iter().all(|r| r.state() == "Active" && r.last_reason().contains("activeLeft"))
+        s.roles()
+            .iter()
+            .all(|r| r.state() == "Active" && r.last_reason().contains("activeLeft"))
     })?;
-    ensure!(parameters(lab.node("c1")?)? == before, "parameters are not as they were");
+    ensure!(
+        parameters(lab.node("c1")?)? == before,
+        "parameters are not as they were"
+    );
     Ok(())
 }
 
 #[test]
 fn a_holder_that_is_asked_to_leave_is_not_missed() -> Result<()> {
-    side_by_side(2, &WIRES, |w| w.0.to_owned(), |w| nobody_notices(w, Signal::SIGTERM))
+    side_by_side(
+        2,
+        &WIRES,
+        |w| w.0.to_owned(),
+        |w| nobody_notices(w, Signal::SIGTERM),
+    )
 }
 
 #[test]
 fn a_daemon_that_is_killed_is_not_missed() -> Result<()> {
-    side_by_side(2, &WIRES, |w| w.0.to_owned(), |w| nobody_notices(w, Signal::SIGKILL))
+    side_by_side(
+        2,
+        &WIRES,
+        |w| w.0.to_owned(),
+        |w| nobody_notices(w, Signal::SIGKILL),
+    )
 }
 
 /// A panic ends in SIGABRT; SIGILL stands for what the processor finds.
@@ -141,7 +158,10 @@ fn a_daemon_that_is_killed_while_it_leaves_is_finished_for() -> Result<()> {
     alone.signal(Signal::SIGKILL)?;
     lets_go(alone.node(), VIP)?;
     alone.wait_all(PATIENCE)?;
-    ensure!(parameters(alone.node())? == before, "parameters are not as they were");
+    ensure!(
+        parameters(alone.node())? == before,
+        "parameters are not as they were"
+    );
     Ok(())
 }
 
@@ -155,8 +175,14 @@ fn a_backup_that_leaves_says_nothing_and_moves_nobody() -> Result<()> {
     pair::settles_on(&lab, VIP, "c1", Duration::from_millis(500))?;
     let seen = adverts::seen(&capture.finish()?, adverts::bridge_of(lab.switch())?);
     let from = lab.node("c2")?.ipv4()?;
-    ensure!(!seen.is_empty() && seen.iter().all(|a| a.source != from), "the backup spoke: {seen:?}");
-    ensure!(standing::of(holder.node())?.roles()[0].transitions().len() == 2, "the holder moved");
+    ensure!(
+        !seen.is_empty() && seen.iter().all(|a| a.source != from),
+        "the backup spoke: {seen:?}"
+    );
+    ensure!(
+        standing::of(holder.node())?.roles()[0].transitions().len() == 2,
+        "the holder moved"
+    );
     Ok(())
 }
 
@@ -176,6 +202,9 @@ fn all_leave_at_once() -> Result<()> {
         cplb.wait_all(PATIENCE)?;
     }
     ensure!(lab.holders(VIP).is_empty(), "the address is still held");
-    ensure!(parameters(lab.node("c1")?)? == before, "parameters are not as they were");
+    ensure!(
+        parameters(lab.node("c1")?)? == before,
+        "parameters are not as they were"
+    );
     Ok(())
 }
