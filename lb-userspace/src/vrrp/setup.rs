@@ -3,6 +3,7 @@ use super::resolve::resolve;
 use super::{Config, RoleView};
 use crate::sys::linkmon::{LinkMonitor, MonitorError};
 use lb_common::spec::{Instance, Spec};
+use lb_common::time::Duration;
 
 /// An instance, with the index and the name of its interface where there is one.
 pub type Found = (Instance, Option<(u32, String)>);

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 /// `examples/k0s.yaml`, with the prefix that k0s's own test has.
-pub fn ipv4_file() -> String {
+pub(crate) fn ipv4_file() -> String {
     include_str!("../../../examples/k0s.yaml").replace(".200/24", ".200/16")
 }
 

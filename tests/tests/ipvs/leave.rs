@@ -54,6 +54,8 @@ fn hand_over(file: &str, signal: Signal) -> Result<(usize, usize)> {
     assert_ne!(old, new);
     let failures = traffic::failures(&attempts);
     eprintln!("{signal}: {} connections, failed: {failures:#?}", attempts.len());
+    let slow: Vec<_> = attempts.iter().filter(|a| a.took > Duration::from_millis(900)).collect();
+    eprintln!("{signal}: slow: {slow:#?}");
     assert!(kernel::saved(lab.node(old)?)?.iter().all(String::is_empty), "the old holder still has virtual servers");
     assert_eq!(traffic::nodes(&attempts).len(), 3, "{attempts:#?}");
     wire::assert_nothing_circled(&lab, &capture.finish()?, &[vip()], "a hand-over")?;
