@@ -373,7 +373,7 @@ fn own_clients_are_kept_where_that_is_wanted() {
             }
         };
         talk();
-        assert!(spied("sent") > 0);
+        assert!(spied("sent") > 0 && spied("seen") > 0);
         wanted.keep_own_clients = true;
         guard.apply(&wanted).await.unwrap();
         talk();
@@ -381,7 +381,9 @@ fn own_clients_are_kept_where_that_is_wanted() {
         let counters = guard.read_back().await.unwrap().unwrap().counters;
         assert!(counters.own_clients.packets > 6, "{counters:?}");
         assert_eq!(counters.own_clients, counters.returned);
-        assert_eq!(counters.restored.packets, 0);
+        assert_eq!(counters.own_arrived, counters.own_clients);
+        assert_eq!(counters.own_arrived, counters.restored);
+        assert_eq!(spied("seen"), 0);
     });
 }
 

@@ -119,7 +119,7 @@ fn a_put_shortens_and_lengthens_and_takes_over() {
             assert!(matches!(found.remaining, Remaining::Seconds(1 | 2)), "{found:?}");
             rtnl.put_address(key, Lifetime::Forever).await.unwrap();
             let found = find(&mut rtnl, key).await.unwrap();
-            assert_eq!((found.remaining, found.deprecated), (Remaining::Forever, false));
+            assert_eq!((found.remaining, found.deprecated), (Remaining::Forever, true));
         }
     });
 }
@@ -308,6 +308,58 @@ fn a_vip_that_is_the_primary_leaves_the_others_when_it_goes() {
             rtnl.put_address(*key, LEASE).await.unwrap();
         }
         assert!(rtnl.delete_addresses(&all).await.iter().all(Result::is_ok));
+    });
+}
+
+#[test]
+fn where_the_switch_cannot_be_set_the_primary_stays() {
+    in_namespace(async || {
+        let mut rtnl = Rtnl::open().unwrap();
+        let a = pair(&mut rtnl).await;
+        Sysctl::ipv4("all", "promote_secondaries")
+            .unwrap()
+            .write("0")
+            .unwrap();
+        Sysctl::ipv4("va", "promote_secondaries")
+            .unwrap()
+            .write("0")
+            .unwrap();
+        // As in a container: this thread alone sees /proc/sys read-only.
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+        for args in [
+            "--make-rprivate /",
+            "--bind /proc/sys /proc/sys",
+            "-o remount,bind,ro /proc/sys",
+        ] {
+            let done = Command::new("mount")
+                .args(args.split_whitespace())
+                .status()
+                .unwrap();
+            assert!(done.success(), "mount {args}");
+        }
+        let [vip, host, free] = ["192.0.2.7/24", "192.0.2.1/24", "198.51.100.7/24"].map(|t| key(a, t));
+        for key in [vip, host, free] {
+            rtnl.put_address(key, LEASE).await.unwrap();
+        }
+        let results = rtnl.delete_addresses(&[free, vip]).await;
+        assert!(results[0].is_ok());
+        let error = results[1].as_ref().unwrap_err();
+        assert!(matches!(error, RtnlError::WouldRemoveOthers { .. }));
+        let text = error.to_string();
+        assert!(
+            text.contains("would remove 192.0.2.1/24 too") && text.contains("read-only"),
+            "{text}"
+        );
+        assert!(find(&mut rtnl, vip).await.is_some() && find(&mut rtnl, host).await.is_some());
+        // A secondary, and a primary together with all its secondaries, endanger nobody.
+        rtnl.delete_address(host).await.unwrap();
+        rtnl.put_address(host, LEASE).await.unwrap();
+        assert!(
+            rtnl.delete_addresses(&[vip, host])
+                .await
+                .iter()
+                .all(Result::is_ok)
+        );
     });
 }
 

@@ -84,6 +84,11 @@ impl Watch {
         listening
     }
 
+    /// Who else answers.
+    pub(super) fn found(&self) -> Option<Claim> {
+        self.found.map(|(claim, _)| claim)
+    }
+
     /// When there is something to do.
     pub(super) fn due(&self) -> Option<Instant> {
         self.ask
@@ -104,7 +109,7 @@ impl Watch {
 
     /// As a sentence.
     pub(super) fn sentence(&self) -> Option<String> {
-        let (claim, _) = self.found?;
+        let claim = self.found()?;
         Some(format!("{} is also answered for by {}", claim.address, claim.mac))
     }
 }

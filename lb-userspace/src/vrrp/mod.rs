@@ -58,7 +58,8 @@ pub enum Command {
         /// As in [`lb_common::spec::Spec::sync_groups`].
         sync_groups: Vec<SyncGroup>,
     },
-    /// What something outside the driver adds to an instance's priority.
+    /// What something outside the driver adds to an instance's priority. It stays through a reload that keeps the
+    /// instance; one that starts begins with 0.
     Weight {
         /// [`Instance::name`].
         instance: String,

@@ -9,6 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
+/// A socket could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OpenError {
+    #[error(transparent)]
+    Vrrp(#[from] rawsock::OpenError),
+    #[error(transparent)]
+    Packet(#[from] packet::OpenError),
+}
+
 /// Names a VRRP socket: the interface that adverts pass, and what they are sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct VrrpKey {
@@ -44,7 +53,7 @@ pub(super) struct Pool {
 
 impl Pool {
     /// Opens the socket if it is not there.
-    pub(super) fn need_vrrp(&mut self, key: VrrpKey, name: &str) -> Result<(), rawsock::OpenError> {
+    pub(super) fn need_vrrp(&mut self, key: VrrpKey, name: &str) -> Result<(), OpenError> {
         if let std::collections::btree_map::Entry::Vacant(slot) = self.vrrp.entry(key) {
             slot.insert(Vrrp {
                 socket: VrrpSocket::open(key.interface, name, key.destination)?,
@@ -55,7 +64,7 @@ impl Pool {
     }
 
     /// Opens the socket if it is not there.
-    pub(super) fn need_packet(&mut self, key: PacketKey, name: &str) -> Result<(), packet::OpenError> {
+    pub(super) fn need_packet(&mut self, key: PacketKey, name: &str) -> Result<(), OpenError> {
         if let std::collections::btree_map::Entry::Vacant(slot) = self.packet.entry(key) {
             slot.insert(Packet {
                 socket: PacketSocket::open(key.interface, name, key.family)?,

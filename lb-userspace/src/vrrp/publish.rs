@@ -13,7 +13,8 @@ use tokio::sync::watch;
 /// Building a view of 254 instances costs about as much as sending their adverts.
 const COUNTERS_EVERY: Duration = Duration::from_millis(250);
 const COUNTERS_EVERY_OF_MANY: Duration = Duration::from_secs(1);
-const MANY: usize = 32;
+/// More instances than this are treated as a crowd.
+pub(super) const MANY: usize = 32;
 
 /// What one holder holds.
 type Held = (InstanceId, Option<u32>, Vec<IpPrefix>);

@@ -71,6 +71,9 @@ pub struct GuardCounters {
     pub from_tunnels: Count,
     /// Kept from IPVS because this node does not direct that VIP.
     pub not_directing: Count,
+    /// `own_clients` once more, where they arrive by the loopback device of a node that directs the VIP. (On one that
+    /// does not, they count as `not_directing`.)
+    pub own_arrived: Count,
     /// Given back their destination: all of the above.
     pub restored: Count,
     /// Sent by this node itself and kept from IPVS.
@@ -301,6 +304,7 @@ impl Guard {
                 Reason::Peer => &mut counters.from_peers,
                 Reason::Tunnel => &mut counters.from_tunnels,
                 Reason::NotDirecting => &mut counters.not_directing,
+                Reason::OwnArrived => &mut counters.own_arrived,
                 Reason::Restored => &mut counters.restored,
                 Reason::OwnClient => &mut counters.own_clients,
                 Reason::Returned => &mut counters.returned,

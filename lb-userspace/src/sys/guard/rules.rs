@@ -6,7 +6,7 @@
 //!           100  restore: to a cover: destination -> the VIP
 //! LOCAL_OUT -99  keep:    to a VIP, where that is wanted: destination -> its cover
 //!           -98  ip_vs_in
-//!           -97  return:  to a cover: destination -> the VIP
+//!           -97  return:  to a cover: destination -> the VIP; by the loopback device it comes to `hide` once more
 //! ```
 //! A cover is an address that no packet can arrive with, so that the two chains need no mark between them: the
 //! destination 0.0.0.0/8 is martian (`ip_route_input_slow`), a multicast group of scope 0 is dropped (`ip6_rcv_core`).
@@ -28,6 +28,8 @@ pub(super) const PEERS: &str = "peers";
 pub(super) const TUNNELS: &str = "tunnels";
 /// `ARPHRD_ETHER`.
 const ETHER: u16 = 1;
+/// `ARPHRD_LOOPBACK`.
+const LOOPBACK: u16 = 772;
 /// `ARPHRD_TUNNEL`, `TUNNEL6`, `SIT`, `IPGRE`, `IP6GRE`: what a packet comes out of that a director has wrapped.
 pub(super) const TUNNEL_TYPES: [u16; 5] = [768, 769, 776, 778, 823];
 const SOURCE_MAC: Field = Field {
@@ -103,16 +105,18 @@ pub(super) enum Reason {
     Peer,
     Tunnel,
     NotDirecting,
+    OwnArrived,
     Restored,
     OwnClient,
     Returned,
 }
 
 impl Reason {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Peer,
         Self::Tunnel,
         Self::NotDirecting,
+        Self::OwnArrived,
         Self::Restored,
         Self::OwnClient,
         Self::Returned,
@@ -123,6 +127,7 @@ impl Reason {
             Self::Peer => "balanced by a peer already",
             Self::Tunnel => "balanced already, came by a tunnel",
             Self::NotDirecting => "not ours to direct",
+            Self::OwnArrived => "served here, by the loopback device",
             Self::Restored => "as it was",
             Self::OwnClient => "served here",
             Self::Returned => "as it was sent",
@@ -132,7 +137,7 @@ impl Reason {
 
     fn chain(self) -> Chain {
         match self {
-            Self::Peer | Self::Tunnel | Self::NotDirecting => HIDE,
+            Self::Peer | Self::Tunnel | Self::NotDirecting | Self::OwnArrived => HIDE,
             Self::Restored => RESTORE,
             Self::OwnClient => KEEP,
             Self::Returned => RETURN,
@@ -143,7 +148,7 @@ impl Reason {
         match self {
             Self::Peer | Self::Tunnel | Self::NotDirecting => version.covers,
             Self::Restored | Self::Returned => version.covered,
-            Self::OwnClient => version.own,
+            Self::OwnClient | Self::OwnArrived => version.own,
         }
     }
 
@@ -199,6 +204,9 @@ fn rule(version: &Version, reason: Reason) -> Expressions {
             .meta(Meta::InputType, Register::Three)
             .within(TUNNELS, Register::Three),
         Reason::NotDirecting => to_vip.without(version.directing, Register::One),
+        Reason::OwnArrived => to_vip
+            .meta(Meta::InputType, Register::Three)
+            .equals(Register::Three, &LOOPBACK.to_ne_bytes()),
         Reason::Restored | Reason::OwnClient | Reason::Returned => to_vip,
     };
     matched

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | whose it is | `IFA_PROTO` = [`OWNER`]. Kernels before 5.18 ignore it: [`Address::owner`] is then none for all. Those before 6.4 leave the mark of an IPv4 address that was there already |
 //! | lease | `valid_lft` in whole seconds, counted anew by every put, up or down |
-//! | source address | `preferred_lft 0` on a lease: IPv6 never chooses it for new connections (k0s #4664). IPv4 does not look at that; it passes over secondaries, which a VIP within the subnet is |
+//! | source address | `preferred_lft 0`, also without a lease: IPv6 never chooses it for new connections (k0s #4664). IPv4 does not look at that; it passes over secondaries, which a VIP within the subnet is |
 //! | duplicate detection | none (`IFA_F_NODAD`): the former holder may still have the address for a moment |
 //! | IPv6 prefix route | none of ours (`IFA_F_NOPREFIXROUTE`): the host's route to the subnet would otherwise take on the VIP's expiry (`modify_prefix_route`) |
 //! | IPv4 prefix route | as the kernel does: a secondary adds none and takes none away. With NOPREFIXROUTE a VIP promoted to primary would leave the host without a route to its subnet, and addresses added after it as well |
@@ -260,9 +260,10 @@ fn put_request(key: AddressKey, lifetime: Lifetime) -> Request {
         .attributes
         .extend(key.address.broadcast().map(AddressAttribute::Broadcast));
     let mut life = CacheInfo::default();
-    (life.ifa_valid, life.ifa_preferred) = match lifetime {
-        Lifetime::Forever => (FOREVER, FOREVER),
-        Lifetime::Lease(duration) => (seconds(duration), 0),
+    life.ifa_preferred = 0;
+    life.ifa_valid = match lifetime {
+        Lifetime::Forever => FOREVER,
+        Lifetime::Lease(duration) => seconds(duration),
     };
     message.attributes.push(AddressAttribute::CacheInfo(life));
     message

@@ -3,9 +3,9 @@ use super::super::conflict;
 use super::super::limiter::Key;
 use super::super::member::Phase;
 use super::super::pool::{PacketKey, VrrpKey};
-use super::super::say;
+use super::super::{InterfaceRef, say};
 use super::{DRAIN, DriverError, Engine};
-use crate::sys::rawsock::Received;
+use crate::sys::rawsock::{Datagram, Received};
 use lb_common::time::Instant;
 use lb_common::vrrp::FaultReason;
 use lb_common::wire::vrrp::peek_vrid;
@@ -50,9 +50,12 @@ impl Engine {
                         self.packet(now, i, &d);
                     }
                 }
-                // The interface went down, or an ICMP error came back: the monitor and the sender see to it.
+                // A socket that goes on saying so would keep the thread from ever sleeping: it is opened anew.
                 Err(error) => {
                     tracing::debug!(%error, "a VRRP socket reported an error");
+                    self.pool.discard(key);
+                    self.host_changed = true;
+                    self.cut_short = true;
                     break;
                 }
             }
@@ -60,7 +63,7 @@ impl Engine {
         self.buffer = buffer;
     }
 
-    fn packet(&mut self, now: Instant, i: usize, d: &crate::sys::rawsock::Datagram<'_>) {
+    fn packet(&mut self, now: Instant, i: usize, d: &Datagram<'_>) {
         let Some(member) = self.members.get_mut(i) else {
             return;
         };
@@ -108,7 +111,12 @@ impl Engine {
                         self.claimed_elsewhere(now, key, claim);
                     }
                 }
-                Ok(None) | Err(_) => break,
+                Ok(None) => break,
+                // The interface went down, which the monitor says better.
+                Err(_) => {
+                    self.cut_short = true;
+                    break;
+                }
             }
         }
         self.buffer = buffer;
@@ -123,10 +131,13 @@ impl Engine {
         for m in &mut self.members {
             let ours =
                 m.packet_key() == Some(key) && m.spec.virtual_ips.iter().any(|p| p.addr() == claim.address);
+            let before = m.watch.found();
             if !ours || !m.watch.heard(now, claim) {
                 continue;
             }
-            self.publisher.touch();
+            if before != m.watch.found() {
+                self.publisher.touch();
+            }
             let key = Key {
                 instance: m.id,
                 kind: "conflict",
@@ -184,9 +195,7 @@ impl Engine {
             let (Some(vrrp), Some(packet)) = (m.vrrp_key(), m.packet_key()) else {
                 continue;
             };
-            let name = |r: &Option<super::super::InterfaceRef>| {
-                r.as_ref().map_or_else(String::new, |i| i.name.clone())
-            };
+            let name = |r: &Option<InterfaceRef>| r.as_ref().map_or_else(String::new, |i| i.name.clone());
             let via = name(&m.resolution.via);
             let route = (vrrp, m.spec.vrid.get());
             if self.routes.contains_key(&route) {
@@ -194,14 +203,13 @@ impl Engine {
                 say::duplicate_vrid(&m.spec, &via, wait);
                 continue;
             }
-            if let Err(error) = self.pool.need_vrrp(vrrp, &via) {
+            // A holder that cannot announce is none: without the second the addresses stay where the switches saw them.
+            let opened = self.pool.need_vrrp(vrrp, &via);
+            let own = name(&m.resolution.interface);
+            if let Err(error) = opened.and_then(|()| self.pool.need_packet(packet, &own)) {
                 let wait = m.socket_failed(now);
                 say::socket(&m.spec, &error, wait);
                 continue;
-            }
-            // Without it nothing can be announced, but the election and the addresses work.
-            if let Err(error) = self.pool.need_packet(packet, &name(&m.resolution.interface)) {
-                say::socket(&m.spec, &error, super::LONGEST_SLEEP);
             }
             self.routes.insert(route, i);
         }

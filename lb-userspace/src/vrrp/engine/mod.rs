@@ -11,7 +11,7 @@ mod reload;
 use super::limiter::Limiter;
 use super::member::Member;
 use super::pool::{Pool, VrrpKey};
-use super::publish::Publisher;
+use super::publish::{MANY, Publisher};
 use super::resolve::Vips;
 use super::{Command, Config, DriverError, Heartbeat, RoleView};
 use crate::clock;
@@ -40,6 +40,8 @@ const LAST_WORD: Duration = Duration::from_secs(2);
 const RUNAWAY: Duration = Duration::from_secs(1);
 /// Rounds of "actions cause inputs cause actions" in one turn; what is left waits for the next.
 const ROUNDS: usize = 4;
+/// After a turn that was cut short.
+const SHORTEST_REST: Duration = Duration::from_millis(1);
 /// After a turn that was cut short.
 const LONGEST_REST: Duration = Duration::from_millis(10);
 /// The longest advert: 255 IPv6 addresses; and an IPv4 header with options.
@@ -194,7 +196,8 @@ impl Engine {
         self.heartbeat.beat(end);
         self.last_turn = end;
         if self.cut_short {
-            std::thread::sleep(end.saturating_since(started).min(LONGEST_REST));
+            let rest = end.saturating_since(started);
+            std::thread::sleep(rest.clamp(SHORTEST_REST, LONGEST_REST));
         }
         Ok(self.is_finished(end))
     }
@@ -231,13 +234,22 @@ impl Engine {
         self.publisher.is_applied() || now.saturating_since(since) >= LAST_WORD
     }
 
+    /// Where many instances beat at different moments, those of one millisecond share a turn. Nothing adds up: the
+    /// machines keep their beat.
+    fn grouped(&self, at: Instant) -> Instant {
+        if self.members.len() <= MANY {
+            return at;
+        }
+        Instant::from_nanos(at.as_nanos().next_multiple_of(1_000_000))
+    }
+
     /// Waits for a packet, a command or the next deadline.
     fn sleep(&self) -> Result<(), DriverError> {
         let now = clock::now();
         let around = self.members.iter().filter_map(Member::due).min();
         let wait = match self.router.poll_timeout().into_iter().chain(around).min() {
             _ if self.again => Duration::ZERO,
-            Some(at) => at.saturating_since(now).min(LONGEST_SLEEP),
+            Some(at) => self.grouped(at).saturating_since(now).min(LONGEST_SLEEP),
             None => LONGEST_SLEEP,
         };
         let fixed = [self.wake.as_fd(), self.monitor.as_fd()];
