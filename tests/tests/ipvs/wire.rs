@@ -35,7 +35,8 @@ pub struct Rounds {
 
 /// Counts what went round.
 pub fn rounds(frames: &[Frame], vips: &[IpAddr]) -> Rounds {
-    let inbound = |frame: &&Frame| !frame.outgoing && frame.ip().is_some_and(|ip| vips.contains(&ip.destination));
+    let inbound =
+        |frame: &&Frame| !frame.outgoing && frame.ip().is_some_and(|ip| vips.contains(&ip.destination));
     let worn = |frame: &&Frame| frame.ip().is_some_and(|ip| ip.ttl < TTL - 1);
     Rounds {
         packets: frames.iter().filter(inbound).count(),
@@ -48,19 +49,28 @@ pub fn rounds(frames: &[Frame], vips: &[IpAddr]) -> Rounds {
 pub fn assert_nothing_circled(frames: &[Frame], vips: &[IpAddr], when: &str) {
     let seen = rounds(frames, vips);
     assert!(seen.packets > 20, "{when}: too little traffic to tell: {seen:?}");
-    assert!(seen.looped.is_empty() && seen.passed_twice == 0, "{when}: packets went round: {seen:#?}");
+    assert!(
+        seen.looped.is_empty() && seen.passed_twice == 0,
+        "{when}: packets went round: {seen:#?}"
+    );
 }
 
 /// The MAC addresses that answers from `vip` came from.
 pub fn answering(frames: &[Frame], vip: IpAddr) -> BTreeSet<[u8; 6]> {
     let from_vip = |frame: &&Frame| !frame.outgoing && frame.ip().is_some_and(|ip| ip.source == vip);
-    frames.iter().filter(from_vip).filter_map(Frame::source_mac).collect()
+    frames
+        .iter()
+        .filter(from_vip)
+        .filter_map(Frame::source_mac)
+        .collect()
 }
 
 /// Asks for `vip` by ARP from the client, and gives the MAC addresses of those who answered.
 pub fn who_has(lab: &Lab, vip: Ipv4Addr) -> Result<BTreeSet<[u8; 6]>> {
     let client = lab.node("client")?;
-    let IpAddr::V4(own) = client.ipv4()? else { anyhow::bail!("no IPv4 address") };
+    let IpAddr::V4(own) = client.ipv4()? else {
+        anyhow::bail!("no IPv4 address")
+    };
     let mac = kernel::mac(client)?;
     let capture = Capture::start(lab.switch(), move |f| {
         let reply = f.bytes.get(20..22) == Some(&[0, 2]);
@@ -80,5 +90,8 @@ pub fn who_has(lab: &Lab, vip: Ipv4Addr) -> Result<BTreeSet<[u8; 6]>> {
         thread::sleep(Duration::from_millis(200));
     }
     let frames = capture.finish()?;
-    Ok(frames.iter().filter_map(|f| f.bytes.get(22..28)?.try_into().ok()).collect())
+    Ok(frames
+        .iter()
+        .filter_map(|f| f.bytes.get(22..28)?.try_into().ok())
+        .collect())
 }
