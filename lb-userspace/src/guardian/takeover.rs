@@ -97,3 +97,29 @@ fn merge(daemon: &RoleView, leaving: &RoleView) -> RoleView {
     }
     merged
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn view(state: &str, interface: bool, fault: Option<&str>) -> RoleView {
+        let interface = interface.then(|| json!({"index": 2, "name": "eth0"}));
+        serde_json::from_value(json!({"generation": 7, "instances": [{
+            "name": "api", "vrid": 51, "version": 3, "family": "ipv4", "interface": interface,
+            "source": null, "virtualIps": ["192.0.2.1/24"], "state": state, "holds": true, "priority": 100,
+            "fault": fault, "active": null, "transitions": [], "lastRejected": null,
+            "counters": {"sent": 0, "received": 0, "announced": 0, "rejected": {}}, "conflict": null,
+        }]}))
+        .unwrap()
+    }
+
+    #[test]
+    fn what_was_not_looked_at_yet_is_as_the_daemon_had_it() {
+        let daemon = view("Active", true, None);
+        let interface = |leaving: &RoleView| merge(&daemon, leaving).instances[0].interface.clone();
+        assert!(interface(&view("Initialize", false, None)).is_some());
+        assert!(interface(&view("Leaving", true, None)).is_some());
+        assert!(interface(&view("Initialize", false, Some("noInterface"))).is_none());
+    }
+}

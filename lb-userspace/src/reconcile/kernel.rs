@@ -235,7 +235,7 @@ impl Kernel {
     }
 
     /// Finds the MAC addresses of the other directors, and lets the kernel ask for those that it does not know.
-    async fn learn_peers(&mut self, spec: &Spec, roles: &[Role], ask: bool) {
+    pub(super) async fn learn_peers(&mut self, spec: &Spec, roles: &[Role], ask: bool) {
         let mut others: BTreeSet<IpAddr> =
             spec.virtual_servers.iter().flat_map(|v| v.real_servers.iter().map(|s| s.address)).collect();
         for instance in &spec.instances {

@@ -18,12 +18,22 @@ const TICK: Duration = Duration::from_millis(2);
 /// A way to speak.
 type Wire = (&'static str, fn(u8) -> Instance);
 
-const WIRES: [Wire; 4] = [
+const WIRES: [Wire; 5] = [
     ("version 2, 1 s", slow),
     ("version 3, 100 ms", instance),
     ("version 3, 10 ms", |priority| {
         let mut instance = instance(priority);
         instance.interval = Duration::from_millis(10);
+        instance
+    }),
+    ("version 3 in unicast, 100 ms", |priority| {
+        let mut addresses = ["192.168.122.37", "192.168.122.185"].map(str::to_owned);
+        if priority == 100 {
+            addresses.reverse();
+        }
+        let [own, other] = addresses;
+        let mut instance = instance(priority);
+        instance.unicast = Some((own, vec![other]));
         instance
     }),
     ("version 3 over IPv6, 100 ms", |priority| {

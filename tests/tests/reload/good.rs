@@ -133,24 +133,51 @@ fn an_instance_is_added_and_removed_beside_another() -> Result<()> {
     Ok(())
 }
 
-/// Another number is another virtual router: until the other node has it too there are two, and then one again. The
-/// address of the node that changed first is held all the time.
+/// What the routers must agree on cannot change on both at once: until the second one follows there may be two holders,
+/// and then there is one.
 #[test]
-fn a_new_number_ends_with_one_holder() -> Result<()> {
-    let lab = pair::lab()?;
-    let [holder, backup] = pair::start(&lab, [instance(200), instance(100)])?;
-    let renumbered = |priority| Instance::new(60, &["192.168.122.200/24"]).with_priority(priority);
-    accepted(&reload(&holder, &file(&[renumbered(200)]))?)?;
-    accepted(&reload(&backup, &file(&[renumbered(100)]))?)?;
-    standing::wait(&backup, "the new number alone", PATIENCE, |s| {
-        s.roles().len() == 1 && s.is_all("Backup") && s.roles()[0].0["vrid"] == 60
-    })?;
-    sole(&lab, VIP, "c1")?;
-    let now = standing::wait(&holder, "the new number alone", PATIENCE, |s| {
-        s.roles().len() == 1
-    })?;
-    ensure!(now.problems().is_empty() && now.is_all("Active"), "{now}");
-    Ok(())
+fn what_both_must_agree_on_ends_with_one_holder() -> Result<()> {
+    type Change = (&'static str, fn(&mut Instance));
+    let rows: [Change; 4] = [
+        ("another number", |i| i.vrid = 60),
+        ("the other version", |i| {
+            (i.version, i.interval) = (2, Duration::from_secs(1))
+        }),
+        ("a password", |i| {
+            (i.version, i.interval) = (2, Duration::from_secs(1));
+            i.auth_pass = Some("Example".into());
+        }),
+        ("unicast", |i| {
+            let mut addresses = ["192.168.122.37", "192.168.122.185"].map(str::to_owned);
+            if i.priority == 100 {
+                addresses.reverse();
+            }
+            let [own, other] = addresses;
+            i.unicast = Some((own, vec![other]));
+        }),
+    ];
+    side_by_side(
+        4,
+        &rows,
+        |row| row.0.to_owned(),
+        |(_, change)| {
+            let lab = pair::lab()?;
+            let [holder, backup] = pair::start(&lab, [instance(200), instance(100)])?;
+            for (cplb, priority) in [(&holder, 200), (&backup, 100)] {
+                let mut changed = instance(priority);
+                change(&mut changed);
+                accepted(&reload(cplb, &file(&[changed]))?)?;
+            }
+            let by = lab.node("c1")?.ipv4()?;
+            standing::wait(&backup, "it follows in the new way alone", PATIENCE, |s| {
+                s.roles().len() == 1 && s.is_all("Backup") && s.roles()[0].active() == Some((by, 200))
+            })?;
+            sole(&lab, VIP, "c1")?;
+            let now = standing::wait(&holder, "the new way alone", PATIENCE, |s| s.roles().len() == 1)?;
+            ensure!(now.problems().is_empty() && now.is_all("Active"), "{now}");
+            Ok(())
+        },
+    )
 }
 
 /// On the node itself the old number leaves and the new one is elected: the address is there all the while.
