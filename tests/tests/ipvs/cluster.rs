@@ -126,8 +126,9 @@ impl<'lab> Cluster<'lab> {
     pub(crate) fn run(&mut self, name: &str) -> Result<()> {
         let node = self.lab.node(name)?;
         let config = (self.config)(node)?;
-        // Files of one family with unicast peers name the real servers themselves.
-        let backends = if config.contains("unicastPeers") { vec![] } else { self.backends()? };
+        // Files with unicast peers or real servers name the real servers themselves.
+        let named = config.contains("unicastPeers") || config.contains("realServers");
+        let backends = if named { vec![] } else { self.backends()? };
         let daemon = Cplb::start(node, &config, &backends)?;
         self.daemons.insert(name.to_owned(), daemon);
         Ok(())
@@ -190,6 +191,9 @@ impl<'lab> Cluster<'lab> {
         let mut text = String::new();
         for node in self.lab.controllers() {
             text += &format!("{}: {:?}\n{:#?}\n", node.name(), node.addresses(), kernel::saved(node));
+            let log = self.daemons.get(node.name()).map(|d| d.log()).unwrap_or_default();
+            let last: Vec<&str> = log.lines().rev().take(12).collect();
+            text.extend(last.iter().rev().map(|line| format!("    {line}\n")));
         }
         text
     }

@@ -1,7 +1,6 @@
 //! New TLS connections, one after another, while something happens.
 use anyhow::{Context, Result, bail};
 use lb_tests::client::{Answer, Client};
-use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -64,11 +63,6 @@ pub(crate) fn during<T>(
 /// Those that failed.
 pub(crate) fn failures(attempts: &[Attempt]) -> Vec<&Attempt> {
     attempts.iter().filter(|a| a.outcome.is_err()).collect()
-}
-
-/// The nodes that answered.
-pub(crate) fn nodes(attempts: &[Attempt]) -> BTreeSet<&str> {
-    attempts.iter().filter_map(|a| a.outcome.as_ref().ok()).map(|a| a.node.as_str()).collect()
 }
 
 /// One connection from each source: all have to be answered. Gives who served each.
