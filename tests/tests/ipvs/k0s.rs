@@ -20,7 +20,9 @@ fn ipv6_file(lab: &Lab, node: &Node) -> Result<String> {
     let first = lab.node("c1")?.address(true)?.to_string();
     let own = node.address(true)?.to_string();
     let quoted = |address: &str| format!("\"{address}\"");
-    text = text.replace(&quoted(&first), "FIRST").replace(&quoted(&own), &quoted(&first));
+    text = text
+        .replace(&quoted(&first), "FIRST")
+        .replace(&quoted(&own), &quoted(&first));
     Ok(text.replace("FIRST", &quoted(&own)))
 }
 
@@ -42,8 +44,13 @@ fn what_k0s_asserts_holds_and_ipv6_traffic_is_spread() -> Result<()> {
     let cluster = Cluster::start(&lab, &[vip6()], |node| ipv6_file(&lab, node))?;
     assertions(&cluster, vip6(), "inet6", 128, 64)?;
     spread(&cluster, vip6())?;
-    let labels = cluster.holder(vip6())?.output(&["ip", "-6", "addrlabel", "list"])?;
-    assert!(labels.contains("prefix fd00:122::200/128 label 10000"), "{labels}");
+    let labels = cluster
+        .holder(vip6())?
+        .output(&["ip", "-6", "addrlabel", "list"])?;
+    assert!(
+        labels.contains("prefix fd00:122::200/128 label 10000"),
+        "{labels}"
+    );
     Ok(())
 }
 
@@ -56,7 +63,10 @@ fn assertions(cluster: &Cluster<'_>, vip: IpAddr, word: &str, whole: u8, prefix:
         let text = node.output(&["ip", "--oneline", "addr", "show", "dummyvip0"])?;
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 1, "{name}: {text}");
-        assert!(lines[0].contains(&format!("{word} {vip}/{whole} ")), "{name}: {text}");
+        assert!(
+            lines[0].contains(&format!("{word} {vip}/{whole} ")),
+            "{name}: {text}"
+        );
         let link = node.output(&["ip", "--oneline", "link", "show", "dummyvip0"])?;
         assert!(link.contains(",UP"), "{name}: {link}");
 
@@ -72,7 +82,10 @@ fn assertions(cluster: &Cluster<'_>, vip: IpAddr, word: &str, whole: u8, prefix:
             assert_eq!(there, name == holder.name(), "{name}: {line}: {saved:#?}");
         }
         if name != holder.name() {
-            assert!(saved.iter().all(String::is_empty), "{name} balances too: {saved:#?}");
+            assert!(
+                saved.iter().all(String::is_empty),
+                "{name} balances too: {saved:#?}"
+            );
         }
     }
     let line = kernel::service_line(holder, service)?;
@@ -92,7 +105,9 @@ fn spread(cluster: &Cluster<'_>, vip: IpAddr) -> Result<()> {
     assert_eq!(seen.len(), 3, "{first:?}");
     for _ in 0..2 {
         let again = traffic::round(&client, &sources, to)?;
-        let by = |list: &[lb_tests::client::Answer]| -> Vec<String> { list.iter().map(|a| a.node.clone()).collect() };
+        let by = |list: &[lb_tests::client::Answer]| -> Vec<String> {
+            list.iter().map(|a| a.node.clone()).collect()
+        };
         assert_eq!(by(&again), by(&first), "a client that is persistent was moved");
     }
     let frames = capture.finish()?;
@@ -100,16 +115,24 @@ fn spread(cluster: &Cluster<'_>, vip: IpAddr) -> Result<()> {
     for node in cluster.lab.controllers() {
         macs.insert(kernel::mac(node)?, node.name());
     }
-    let answering: BTreeSet<&str> =
-        wire::answering(&frames, vip).iter().filter_map(|mac| macs.get(mac).copied()).collect();
+    let answering: BTreeSet<&str> = wire::answering(&frames, vip)
+        .iter()
+        .filter_map(|mac| macs.get(mac).copied())
+        .collect();
     assert_eq!(answering.len(), 3, "answers pass the holder: {answering:?}");
     // Of the sessions of a server that is not the holder, no answer comes from the holder's MAC address.
-    let theirs: BTreeSet<SocketAddr> =
-        first.iter().filter(|a| a.node != holder.name()).map(|a| a.client).collect();
+    let theirs: BTreeSet<SocketAddr> = first
+        .iter()
+        .filter(|a| a.node != holder.name())
+        .map(|a| a.client)
+        .collect();
     let holders_mac = kernel::mac(holder)?;
     let port = |bytes: &[u8]| Some(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?));
     let strays = frames.iter().filter(|f| {
-        let to = f.ip().filter(|ip| ip.source == vip).and_then(|ip| Some(SocketAddr::new(ip.destination, port(ip.payload)?)));
+        let to = f
+            .ip()
+            .filter(|ip| ip.source == vip)
+            .and_then(|ip| Some(SocketAddr::new(ip.destination, port(ip.payload)?)));
         !f.outgoing && f.source_mac() == Some(holders_mac) && to.is_some_and(|to| theirs.contains(&to))
     });
     assert_eq!(strays.count(), 0, "an answer went through the holder");
@@ -119,7 +142,9 @@ fn spread(cluster: &Cluster<'_>, vip: IpAddr) -> Result<()> {
 /// k0s #4700: every node has the address on `dummyvip0`, and all of them answered for it.
 fn only_the_holder_answers_arp(cluster: &Cluster<'_>) -> Result<()> {
     let holder = kernel::mac(cluster.holder(vip())?)?;
-    let IpAddr::V4(address) = vip() else { unreachable!("an IPv4 address") };
+    let IpAddr::V4(address) = vip() else {
+        unreachable!("an IPv4 address")
+    };
     assert_eq!(wire::who_has(cluster.lab, address)?, BTreeSet::from([holder]));
     Ok(())
 }
@@ -133,16 +158,29 @@ fn plan_and_status(cluster: &Cluster<'_>) -> Result<()> {
         let out = cplb::run(node, &["plan", "--config", &config, "--backend", &backends])?;
         assert!(out.status.success(), "{out:?}");
         let text = String::from_utf8_lossy(&out.stdout).into_owned();
-        let (backup, held) = text.split_once("besides, while this node holds").context(text.clone())?;
-        let (part, other) = if node.name() == holder { (held, backup) } else { (backup, held) };
+        let (backup, held) = text
+            .split_once("besides, while this node holds")
+            .context(text.clone())?;
+        let (part, other) = if node.name() == holder {
+            (held, backup)
+        } else {
+            (backup, held)
+        };
         assert!(part.contains("nothing to change"), "{}: {text}", node.name());
-        assert!(other.contains(&format!("virtual server TCP {}:{PORT}", vip())), "{}: {text}", node.name());
+        assert!(
+            other.contains(&format!("virtual server TCP {}:{PORT}", vip())),
+            "{}: {text}",
+            node.name()
+        );
 
         let out = cplb::run(node, &["status"])?;
         let text = String::from_utf8_lossy(&out.stdout).into_owned();
         let shown = text.contains(&format!("TCP {}:{PORT} rr persistent 360", vip()));
         assert_eq!(shown, node.name() == holder, "{}: {text}", node.name());
-        assert!(text.contains("VIRTUAL SERVERS") && !text.contains("PROBLEMS"), "{text}");
+        assert!(
+            text.contains("VIRTUAL SERVERS") && !text.contains("PROBLEMS"),
+            "{text}"
+        );
     }
     Ok(())
 }
@@ -154,12 +192,25 @@ fn a_plan_before_the_start_says_what_the_start_then_does() -> Result<()> {
     let node = lab.node("c1")?;
     let file = node.dir().join("plan.yaml");
     std::fs::write(&file, ipv4_file())?;
-    let args = ["plan", "--config", &file.display().to_string(), "--backend", "192.168.122.37,192.168.122.87"];
+    let args = [
+        "plan",
+        "--config",
+        &file.display().to_string(),
+        "--backend",
+        "192.168.122.37,192.168.122.87",
+    ];
     let before = String::from_utf8_lossy(&cplb::run(node, &args)?.stdout).into_owned();
-    for wanted in ["+ link dummyvip0 up", "+ address 192.168.122.200/32 on dummyvip0", "arp_ignore = 1"] {
+    for wanted in [
+        "+ link dummyvip0 up",
+        "+ address 192.168.122.200/32 on dummyvip0",
+        "arp_ignore = 1",
+    ] {
         assert!(before.contains(wanted), "{wanted}: {before}");
     }
-    assert!(kernel::saved(node)?.iter().all(String::is_empty), "planning changes nothing");
+    assert!(
+        kernel::saved(node)?.iter().all(String::is_empty),
+        "planning changes nothing"
+    );
     assert!(!kernel::has_link(node, "dummyvip0")?);
 
     let ignore = node.netns().sysctl_value("ipv4.conf.eth0.arp_ignore")?;
@@ -174,12 +225,19 @@ fn a_plan_before_the_start_says_what_the_start_then_does() -> Result<()> {
     assert_eq!(node.netns().sysctl_value("ipv4.conf.eth0.arp_announce")?, "2");
     daemon.signal(nix::sys::signal::Signal::SIGTERM)?;
     daemon.wait_all(LONG)?;
-    assert!(kernel::saved(node)?.iter().all(String::is_empty), "{:?}", kernel::saved(node)?);
+    assert!(
+        kernel::saved(node)?.iter().all(String::is_empty),
+        "{:?}",
+        kernel::saved(node)?
+    );
     assert!(!node.holds(vip()));
     let out = cplb::run(node, &["cleanup"])?;
     assert!(out.status.success(), "{out:?}");
     assert!(!kernel::has_link(node, "dummyvip0")?);
     assert_eq!(node.netns().sysctl_value("ipv4.conf.eth0.arp_ignore")?, ignore);
-    assert_eq!(node.netns().sysctl_value("ipv4.conf.eth0.arp_announce")?, announce);
+    assert_eq!(
+        node.netns().sysctl_value("ipv4.conf.eth0.arp_announce")?,
+        announce
+    );
     Ok(())
 }

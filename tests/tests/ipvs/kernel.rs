@@ -31,7 +31,10 @@ pub(crate) fn real_servers(node: &Node, service: SocketAddr) -> Result<Vec<Strin
     let start = format!("-a -t {service} -r ");
     let lines = saved(node)?;
     let after = lines.iter().filter_map(|line| line.strip_prefix(&start));
-    Ok(after.filter_map(|rest| rest.split(' ').next()).map(str::to_owned).collect())
+    Ok(after
+        .filter_map(|rest| rest.split(' ').next())
+        .map(str::to_owned)
+        .collect())
 }
 
 /// The line that makes a virtual server: `-A -t ...`.

@@ -48,7 +48,12 @@ pub(crate) fn during<T>(
                 let at = started.elapsed();
                 let outcome = client.get_from(*source, to, "/api");
                 let took = started.elapsed() - at;
-                attempts.push(Attempt { source: *source, at, took, outcome });
+                attempts.push(Attempt {
+                    source: *source,
+                    at,
+                    took,
+                    outcome,
+                });
                 thread::sleep(Duration::from_millis(10));
             }
             attempts
@@ -69,7 +74,9 @@ pub(crate) fn failures(attempts: &[Attempt]) -> Vec<&Attempt> {
 pub(crate) fn round(client: &Client<'_>, sources: &[IpAddr], to: SocketAddr) -> Result<Vec<Answer>> {
     let mut answers = Vec::new();
     for source in sources {
-        let answer = client.get_from(*source, to, "/api").with_context(|| format!("from {source}"))?;
+        let answer = client
+            .get_from(*source, to, "/api")
+            .with_context(|| format!("from {source}"))?;
         if answer.client.ip() != *source {
             bail!("{} saw {} and not {source}", answer.node, answer.client);
         }
