@@ -108,14 +108,22 @@ impl Pair {
         let lab = Box::new(lab);
         let vips: Vec<Ipv4Addr> = (1..=count).map(|n| Ipv4Addr::new(10, 88, 1, n)).collect();
         let holder = run(side, lab.node("n1")?, PRIORITIES[0], interval, &vips)?;
-        wait::until("the first node to hold every address", Duration::from_secs(30), || {
-            holds_all(&lab, "n1", &vips).then_some(())
-        })
+        wait::until(
+            "the first node to hold every address",
+            Duration::from_secs(30),
+            || holds_all(&lab, "n1", &vips).then_some(()),
+        )
         .with_context(|| holder.daemon().log())?;
         let backup = run(side, lab.node("n2")?, PRIORITIES[1], interval, &vips)?;
         // Three intervals: whoever would take over by mistake has done so.
         sleep(interval * 3 + Duration::from_millis(500));
-        Ok(Self { holder, backup, lab, vips, interval })
+        Ok(Self {
+            holder,
+            backup,
+            lab,
+            vips,
+            interval,
+        })
     }
 
     fn strike(&self, fault: Fault) -> Result<()> {
@@ -134,8 +142,10 @@ impl Pair {
         let prober = Prober::start(self.lab.node("client")?, vip, Duration::from_millis(2))?;
         sleep(Duration::from_millis(300));
         self.strike(fault)?;
-        wait::until("the second node to hold", Duration::from_secs(10), || n2.holds(vip).then_some(()))
-            .with_context(|| self.backup.daemon().log())?;
+        wait::until("the second node to hold", Duration::from_secs(10), || {
+            n2.holds(vip).then_some(())
+        })
+        .with_context(|| self.backup.daemon().log())?;
         let taken = Instant::now();
         let both_held = loop {
             if !n1.holds(vip) {
@@ -147,8 +157,15 @@ impl Pair {
             }
             sleep(Duration::from_millis(5));
         };
-        sleep(Duration::from_millis(700).max(self.interval).saturating_sub(taken.elapsed()));
-        Ok(Seen { gap: prober.finish()?.longest(), both_held })
+        sleep(
+            Duration::from_millis(700)
+                .max(self.interval)
+                .saturating_sub(taken.elapsed()),
+        );
+        Ok(Seen {
+            gap: prober.finish()?.longest(),
+            both_held,
+        })
     }
 
     /// From the fault to the second node's gratuitous ARP for the last of the addresses.
@@ -157,9 +174,11 @@ impl Pair {
         sleep(Duration::from_millis(200));
         let struck = SystemTime::now();
         self.strike(fault)?;
-        wait::until("the second node to hold every address", Duration::from_secs(20), || {
-            holds_all(&self.lab, "n2", &self.vips).then_some(())
-        })?;
+        wait::until(
+            "the second node to hold every address",
+            Duration::from_secs(20),
+            || holds_all(&self.lab, "n2", &self.vips).then_some(()),
+        )?;
         sleep(Duration::from_secs(2));
         let mut first: BTreeMap<Ipv4Addr, SystemTime> = BTreeMap::new();
         for frame in capture.finish()?.iter().filter(|f| f.at >= struck) {
@@ -187,7 +206,10 @@ impl Pair {
         let before = both();
         sleep(window);
         let after = both();
-        Ok((Load::over(before.0, after.0, window), Load::over(before.1, after.1, window)))
+        Ok((
+            Load::over(before.0, after.0, window),
+            Load::over(before.1, after.1, window),
+        ))
     }
 }
 
@@ -201,20 +223,30 @@ pub struct Load {
 impl Load {
     fn over(before: Usage, after: Usage, window: Duration) -> Self {
         let spent = after.cpu.saturating_sub(before.cpu);
-        Self { resident_kib: after.resident_kib, percent: 100.0 * spent.as_secs_f64() / window.as_secs_f64() }
+        Self {
+            resident_kib: after.resident_kib,
+            percent: 100.0 * spent.as_secs_f64() / window.as_secs_f64(),
+        }
     }
 }
 
 impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.1} MiB, {:.1} %", self.resident_kib as f64 / 1024.0, self.percent)
+        write!(
+            f,
+            "{:.1} MiB, {:.1} %",
+            self.resident_kib as f64 / 1024.0,
+            self.percent
+        )
     }
 }
 
 fn holds_all(lab: &Lab, node: &str, vips: &[Ipv4Addr]) -> bool {
     let Ok(node) = lab.node(node) else { return false };
     let addresses = node.addresses();
-    let Some(list) = addresses.get("eth0") else { return false };
+    let Some(list) = addresses.get("eth0") else {
+        return false;
+    };
     vips.iter().all(|v| list.contains(&IpAddr::V4(*v)))
 }
 
@@ -233,7 +265,10 @@ fn run(side: Side, node: &Node, priority: u8, interval: Duration, vips: &[Ipv4Ad
                     ..keepalived::Instance::new(vrid, &[&format!("{vip}/16")])
                 })
                 .collect();
-            Ok(Running::Keepalived(keepalived::start(node, &keepalived::configuration(&instances))?))
+            Ok(Running::Keepalived(keepalived::start(
+                node,
+                &keepalived::configuration(&instances),
+            )?))
         }
     }
 }
@@ -269,13 +304,25 @@ impl Spread {
         ms.sort_by(f64::total_cmp);
         let at = |n: usize| ms.get(n).copied().unwrap_or_default();
         let half = ms.len() / 2;
-        let median = if ms.len().is_multiple_of(2) { (at(half.saturating_sub(1)) + at(half)) / 2.0 } else { at(half) };
-        Self { median, least: at(0), most: at(ms.len().saturating_sub(1)) }
+        let median = if ms.len().is_multiple_of(2) {
+            (at(half.saturating_sub(1)) + at(half)) / 2.0
+        } else {
+            at(half)
+        };
+        Self {
+            median,
+            least: at(0),
+            most: at(ms.len().saturating_sub(1)),
+        }
     }
 
     /// Ours beside theirs.
     pub fn ratio(&self, other: &Self) -> String {
-        if other.median == 0.0 { "-".into() } else { format!("{:.2}", self.median / other.median) }
+        if other.median == 0.0 {
+            "-".into()
+        } else {
+            format!("{:.2}", self.median / other.median)
+        }
     }
 
     /// How long both held, where it ended.
@@ -298,11 +345,16 @@ impl fmt::Display for Spread {
 pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|r| r.get(column)).map(String::len);
-        cells.chain(head.get(column).map(|h| h.len())).max().unwrap_or_default()
+        cells
+            .chain(head.get(column).map(|h| h.len()))
+            .max()
+            .unwrap_or_default()
     };
     let line = |cells: &mut dyn Iterator<Item = String>| {
-        let padded: Vec<String> =
-            cells.enumerate().map(|(n, cell)| format!("{cell:<width$}", width = width(n))).collect();
+        let padded: Vec<String> = cells
+            .enumerate()
+            .map(|(n, cell)| format!("{cell:<width$}", width = width(n)))
+            .collect();
         format!("| {} |\n", padded.join(" | "))
     };
     let mut out = line(&mut head.iter().map(|h| (*h).to_owned()));

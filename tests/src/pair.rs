@@ -24,7 +24,10 @@ pub fn lab() -> Result<Lab> {
 
 /// The first virtual IP of an instance.
 pub fn vip_of(instance: &Instance) -> Result<IpAddr> {
-    let first = instance.addresses.first().context("an instance without addresses")?;
+    let first = instance
+        .addresses
+        .first()
+        .context("an instance without addresses")?;
     let address = first.split('/').next().unwrap_or_default();
     address.parse().with_context(|| format!("{first} is no address"))
 }
@@ -45,7 +48,9 @@ pub fn start(lab: &Lab, instances: [Instance; 2]) -> Result<[Cplb<'_>; 2]> {
         s.is_all("Backup") && s.roles().iter().all(|r| r.active().is_some_and(|(a, _)| a == by))
     };
     standing::wait(&backup, "the backup follows", PATIENCE, follows)?;
-    wait::until("c1 has the address", PATIENCE, || holder.node().holds(vip).then_some(()))?;
+    wait::until("c1 has the address", PATIENCE, || {
+        holder.node().holds(vip).then_some(())
+    })?;
     Ok([holder, backup])
 }
 

@@ -236,6 +236,7 @@ pub async fn planned(
     kernel.learn_peers(spec, roles, false).await;
     let mut want = wanted(spec, roles, kernel);
     let have = kernel.observe(&want, spec).await?;
+    kernel.leave_own(&mut want);
     // A daemon remembers directors that the neighbour table has forgotten.
     if let (Some(wanted), Some(there)) = (want.guard.as_mut(), have.guard.as_ref()) {
         wanted.peers.extend(&there.peers);

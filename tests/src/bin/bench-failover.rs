@@ -51,7 +51,11 @@ fn gaps(repeat: usize) -> Result<()> {
             let (mut our_double, mut their_double) = (Vec::new(), Vec::new());
             // In turns, so that what else the machine does is spread over both.
             for n in 0..repeat {
-                eprint!("\radverts {label}, {}: {} of {repeat}        ", fault.name(), n + 1);
+                eprint!(
+                    "\radverts {label}, {}: {} of {repeat}        ",
+                    fault.name(),
+                    n + 1
+                );
                 for (side, gaps, doubles) in [
                     (Side::Cplb, &mut ours, &mut our_double),
                     (Side::Keepalived, &mut theirs, &mut their_double),
@@ -70,15 +74,33 @@ fn gaps(repeat: usize) -> Result<()> {
                 ours.to_string(),
                 theirs.to_string(),
                 ours.ratio(&theirs),
-                if fault == Fault::Cut { "-".into() } else { Spread::held(&our_double) },
-                if fault == Fault::Cut { "-".into() } else { Spread::held(&their_double) },
+                if fault == Fault::Cut {
+                    "-".into()
+                } else {
+                    Spread::held(&our_double)
+                },
+                if fault == Fault::Cut {
+                    "-".into()
+                } else {
+                    Spread::held(&their_double)
+                },
             ]);
         }
     }
     eprintln!();
-    let head =
-        ["adverts", "fault", "cplb ms", "keepalived ms", "ratio", "cplb: both hold ms", "keepalived: both hold ms"];
-    println!("Gap that a prober of 2 ms sees, median (least - most) of {repeat}:\n{}", table(&head, &rows));
+    let head = [
+        "adverts",
+        "fault",
+        "cplb ms",
+        "keepalived ms",
+        "ratio",
+        "cplb: both hold ms",
+        "keepalived: both hold ms",
+    ];
+    println!(
+        "Gap that a prober of 2 ms sees, median (least - most) of {repeat}:\n{}",
+        table(&head, &rows)
+    );
     Ok(())
 }
 
@@ -90,11 +112,19 @@ fn many(repeat: usize) -> Result<()> {
             eprint!("\r254 instances, {}: {} of {repeat}        ", fault.name(), n + 1);
             for (side, list) in [(Side::Cplb, &mut ours), (Side::Keepalived, &mut theirs)] {
                 let pair = Pair::start(side, Duration::from_millis(100), 254)?;
-                list.push(pair.last_takeover(fault).with_context(|| format!("{side:?}, {}", fault.name()))?);
+                list.push(
+                    pair.last_takeover(fault)
+                        .with_context(|| format!("{side:?}, {}", fault.name()))?,
+                );
             }
         }
         let (ours, theirs) = (Spread::of(&ours), Spread::of(&theirs));
-        rows.push(vec![fault.name().into(), ours.to_string(), theirs.to_string(), ours.ratio(&theirs)]);
+        rows.push(vec![
+            fault.name().into(),
+            ours.to_string(),
+            theirs.to_string(),
+            ours.ratio(&theirs),
+        ]);
     }
     eprintln!();
     println!(
@@ -106,14 +136,20 @@ fn many(repeat: usize) -> Result<()> {
 
 fn usage() -> Result<()> {
     let mut rows = Vec::new();
-    for (label, interval, count) in
-        [("1 at 1 s", Duration::from_secs(1), 1), ("254 at 100 ms", Duration::from_millis(100), 254)]
-    {
+    for (label, interval, count) in [
+        ("1 at 1 s", Duration::from_secs(1), 1),
+        ("254 at 100 ms", Duration::from_millis(100), 254),
+    ] {
         for side in [Side::Cplb, Side::Keepalived] {
             eprint!("\rmemory and processor, {label}        ");
             let pair = Pair::start(side, interval, count)?;
             let (holder, backup) = pair.usage(Duration::from_secs(8))?;
-            rows.push(vec![label.into(), side.name().into(), holder.to_string(), backup.to_string()]);
+            rows.push(vec![
+                label.into(),
+                side.name().into(),
+                holder.to_string(),
+                backup.to_string(),
+            ]);
         }
     }
     eprintln!();

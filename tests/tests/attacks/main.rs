@@ -69,7 +69,9 @@ fn a_foreign_cluster_on_our_number_is_named_and_ignored() -> Result<()> {
     foreign.extra.push("lower_prio_no_advert true".into());
     let theirs: IpAddr = "192.168.122.210".parse()?;
     let _keepalived = keepalived::start(foreigner, &keepalived::configuration(&[foreign]))?;
-    wait::until("the foreign holder", PATIENCE, || foreigner.holds(theirs).then_some(()))?;
+    wait::until("the foreign holder", PATIENCE, || {
+        foreigner.holds(theirs).then_some(())
+    })?;
     let beat = pair.beat(5, || {
         thread::sleep(Duration::from_millis(200));
         Ok(())
@@ -79,7 +81,12 @@ fn a_foreign_cluster_on_our_number_is_named_and_ignored() -> Result<()> {
     pair.is_unmoved()?;
     let line = pair.refused("auth", 3, foreigner.ipv4()?)?;
     ensure!(line["foreign"] == true, "{line}");
-    ensure!(line["message"].as_str().is_some_and(|m| m.contains("192.168.122.210")), "{line}");
+    ensure!(
+        line["message"]
+            .as_str()
+            .is_some_and(|m| m.contains("192.168.122.210")),
+        "{line}"
+    );
     ensure!(!pair.holder.log().contains("sesame1"), "a password in the log");
     Ok(())
 }
@@ -88,7 +95,10 @@ fn a_foreign_cluster_on_our_number_is_named_and_ignored() -> Result<()> {
 /// masters.
 #[test]
 fn a_list_of_addresses_that_differs_is_said_and_makes_no_second_holder() -> Result<()> {
-    let rows: Vec<(Wire, usize)> = [Wire::V2, Wire::V3].into_iter().flat_map(|w| [(w, 0), (w, 1)]).collect();
+    let rows: Vec<(Wire, usize)> = [Wire::V2, Wire::V3]
+        .into_iter()
+        .flat_map(|w| [(w, 0), (w, 1)])
+        .collect();
     let name = |(wire, longer): &(Wire, usize)| format!("{wire:?}, the longer list on c{}", longer + 1);
     side_by_side(4, &rows, name, |&(wire, longer)| {
         let lab = lb_tests::pair::lab()?;
@@ -115,27 +125,32 @@ fn a_list_of_addresses_that_differs_is_said_and_makes_no_second_holder() -> Resu
 #[test]
 fn a_stream_of_lower_priority_is_answered_once_an_interval_at_most() -> Result<()> {
     let rows = [Wire::V2, Wire::V3];
-    side_by_side(2, &rows, |wire| format!("{wire:?}"), |&wire| {
-        let lab = lb_tests::pair::lab()?;
-        let pair = Pair::start(&lab, wire)?;
-        let from = pair.attacker()?.ipv4()?;
-        let advert = match wire {
-            Wire::V2 => Advert::v2(VRID, Some(PASSWORD), &[wire.vip()]),
-            Wire::V3 | Wire::V3Ipv6 => Advert::v3(VRID, 10, &[wire.vip()]),
-        };
-        let packet = advert.with_priority(50).bytes(from)?;
-        let sender = VrrpSender::new(pair.attacker()?, from, 255)?;
-        let beats = if wire == Wire::V2 { 6 } else { 30 };
-        let beat = pair.beat(beats, || {
-            sender.send(&packet)?;
-            thread::sleep(wire.interval() / 5);
-            Ok(())
-        })?;
-        let (found, beats) = (beat.of(lab.node("c1")?.ipv4()?), beats as usize);
-        let bounds = beats - beats / 10 - 1..=2 * beats + 3;
-        ensure!(bounds.contains(&found), "{found} adverts in {beats} intervals");
-        pair.is_unmoved()
-    })
+    side_by_side(
+        2,
+        &rows,
+        |wire| format!("{wire:?}"),
+        |&wire| {
+            let lab = lb_tests::pair::lab()?;
+            let pair = Pair::start(&lab, wire)?;
+            let from = pair.attacker()?.ipv4()?;
+            let advert = match wire {
+                Wire::V2 => Advert::v2(VRID, Some(PASSWORD), &[wire.vip()]),
+                Wire::V3 | Wire::V3Ipv6 => Advert::v3(VRID, 10, &[wire.vip()]),
+            };
+            let packet = advert.with_priority(50).bytes(from)?;
+            let sender = VrrpSender::new(pair.attacker()?, from, 255)?;
+            let beats = if wire == Wire::V2 { 6 } else { 30 };
+            let beat = pair.beat(beats, || {
+                sender.send(&packet)?;
+                thread::sleep(wire.interval() / 5);
+                Ok(())
+            })?;
+            let (found, beats) = (beat.of(lab.node("c1")?.ipv4()?), beats as usize);
+            let bounds = beats - beats / 10 - 1..=2 * beats + 3;
+            ensure!(bounds.contains(&found), "{found} adverts in {beats} intervals");
+            pair.is_unmoved()
+        },
+    )
 }
 
 /// A bridge that reflects. Over IPv4 the kernel itself drops a packet with its own address, over IPv6 it does not.
@@ -188,7 +203,10 @@ fn a_flood_moves_nobody() -> Result<()> {
     let expected = started.elapsed().as_millis() / wire.interval().as_millis();
     let sent = u128::from(counted()? - before);
     // What is lower is answered once an interval.
-    ensure!(sent + 3 >= expected && sent <= 2 * expected + 3, "{sent} adverts where {expected} were due");
+    ensure!(
+        sent + 3 >= expected && sent <= 2 * expected + 3,
+        "{sent} adverts where {expected} were due"
+    );
     pair.is_unmoved()?;
     for cplb in pair.both() {
         let many = |s: &standing::Standing| s.roles().iter().all(|r| r.rejected("checksum") > 1000);

@@ -39,7 +39,13 @@ fn broken(mut bytes: Vec<u8>) -> Vec<u8> {
 /// keepalived 2.2.7 restarts its timer for every one of these, and so sends nothing while one comes in less than an
 /// interval; the interval of 0 makes its backup a second master each time.
 pub(crate) const ALL: [Bad; 17] = [
-    Bad { name: "v2, a bad checksum", wire: Wire::V2, kind: "checksum", ttl: 255, make: |s, v| Ok(broken(v2(s, v)?)) },
+    Bad {
+        name: "v2, a bad checksum",
+        wire: Wire::V2,
+        kind: "checksum",
+        ttl: 255,
+        make: |s, v| Ok(broken(v2(s, v)?)),
+    },
     Bad {
         name: "v2, another password",
         wire: Wire::V2,
@@ -65,7 +71,13 @@ pub(crate) const ALL: [Bad; 17] = [
             advert.bytes(s)
         },
     },
-    Bad { name: "v2, TTL 254", wire: Wire::V2, kind: "ttl", ttl: 254, make: v2 },
+    Bad {
+        name: "v2, TTL 254",
+        wire: Wire::V2,
+        kind: "ttl",
+        ttl: 254,
+        make: v2,
+    },
     Bad {
         name: "v2, type 2",
         wire: Wire::V2,
@@ -94,7 +106,13 @@ pub(crate) const ALL: [Bad; 17] = [
         ttl: 255,
         make: |s, v| Advert::v3(VRID, 100, &[v]).bytes(s),
     },
-    Bad { name: "v3, a bad checksum", wire: Wire::V3, kind: "checksum", ttl: 255, make: |s, v| Ok(broken(v3(s, v)?)) },
+    Bad {
+        name: "v3, a bad checksum",
+        wire: Wire::V3,
+        kind: "checksum",
+        ttl: 255,
+        make: |s, v| Ok(broken(v3(s, v)?)),
+    },
     Bad {
         name: "v3, an interval of 0",
         wire: Wire::V3,
@@ -102,7 +120,13 @@ pub(crate) const ALL: [Bad; 17] = [
         ttl: 255,
         make: |s, v| Ok(altered(v3(s, v)?, |b| b[4..6].fill(0))),
     },
-    Bad { name: "v3, TTL 254", wire: Wire::V3, kind: "ttl", ttl: 254, make: v3 },
+    Bad {
+        name: "v3, TTL 254",
+        wire: Wire::V3,
+        kind: "ttl",
+        ttl: 254,
+        make: v3,
+    },
     Bad {
         name: "v3, type 2",
         wire: Wire::V3,

@@ -73,7 +73,13 @@ impl<'lab> Pair<'lab> {
     pub(crate) fn start_with(lab: &'lab Lab, wire: Wire, instances: [Instance; 2]) -> Result<Self> {
         let [holder, backup] = pair::start(lab, instances)?;
         let before = [standing::of(holder.node())?, standing::of(backup.node())?];
-        Ok(Self { lab, wire, holder, backup, before })
+        Ok(Self {
+            lab,
+            wire,
+            holder,
+            backup,
+            before,
+        })
     }
 
     pub(crate) fn both(&self) -> [&Cplb<'lab>; 2] {
@@ -93,7 +99,11 @@ impl<'lab> Pair<'lab> {
         let frames = capture.finish()?;
         done?;
         let seen = adverts::seen(&frames, adverts::bridge_of(self.lab.switch())?);
-        Ok(Beat { length, interval: self.wire.interval(), seen })
+        Ok(Beat {
+            length,
+            interval: self.wire.interval(),
+            seen,
+        })
     }
 
     /// Nobody moved, and the address is where it was.
@@ -101,10 +111,18 @@ impl<'lab> Pair<'lab> {
         for (cplb, before) in self.both().into_iter().zip(&self.before) {
             let now = standing::of(cplb.node())?;
             let history = |s: &Standing| s.roles().iter().map(|r| r.transitions()).collect::<Vec<_>>();
-            ensure!(history(&now) == history(before), "{} moved: {now}", cplb.node().name());
+            ensure!(
+                history(&now) == history(before),
+                "{} moved: {now}",
+                cplb.node().name()
+            );
         }
         let holders = self.lab.holders(self.wire.vip());
-        ensure!(matches!(holders[..], [one] if one.name() == "c1"), "holders: {}", holders.len());
+        ensure!(
+            matches!(holders[..], [one] if one.name() == "c1"),
+            "holders: {}",
+            holders.len()
+        );
         Ok(())
     }
 
@@ -157,7 +175,11 @@ impl Beat {
         let found = self.of(source);
         let off = (found as f64 - expected).abs();
         // A processor that is shared gives away a beat now and then, of those that are a tenth of a second long.
-        let slack = if self.interval < Duration::from_secs(1) { 3.0 } else { 1.5 };
+        let slack = if self.interval < Duration::from_secs(1) {
+            3.0
+        } else {
+            1.5
+        };
         ensure!(off <= slack, "{found} adverts where {expected:.1} were due");
         Ok(())
     }

@@ -28,7 +28,12 @@ fn kill_everything(cplb: &mut Cplb<'_>) -> Result<Instant> {
 fn clean_up(node: &Node) -> Result<String> {
     let out = cplb::run(node, &["cleanup"])?;
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
-    ensure!(out.status.success(), "cleanup: {} {}", out.status, String::from_utf8_lossy(&out.stderr));
+    ensure!(
+        out.status.success(),
+        "cleanup: {} {}",
+        out.status,
+        String::from_utf8_lossy(&out.stderr)
+    );
     Ok(text)
 }
 
@@ -60,21 +65,30 @@ fn the_kernel_drops_the_address_of_a_node_whose_processes_are_all_dead() -> Resu
 #[test]
 fn a_start_right_after_everything_was_killed_is_fine() -> Result<()> {
     let rows = [200_u8, 50];
-    side_by_side(2, &rows, |p| format!("priority {p}"), |&priority| {
-        let lab = pair::lab()?;
-        let [mut holder, backup] = pair::start(&lab, [instance(200), instance(100)])?;
-        kill_everything(&mut holder)?;
-        ensure!(holder.node().holds(VIP), "the lease is still running");
-        let restarted = Cplb::start(holder.node(), &native::configuration(&[instance(priority)], ""), &[])?;
-        answers(restarted.node())?;
-        let name = if priority == 200 { "c1" } else { "c2" };
-        pair::settles_on(&lab, VIP, name, Duration::from_secs(1))?;
-        for cplb in [&restarted, &backup] {
-            let now = standing::of(cplb.node())?;
-            ensure!(now.problems().is_empty(), "{now}");
-        }
-        Ok(())
-    })
+    side_by_side(
+        2,
+        &rows,
+        |p| format!("priority {p}"),
+        |&priority| {
+            let lab = pair::lab()?;
+            let [mut holder, backup] = pair::start(&lab, [instance(200), instance(100)])?;
+            kill_everything(&mut holder)?;
+            ensure!(holder.node().holds(VIP), "the lease is still running");
+            let restarted = Cplb::start(
+                holder.node(),
+                &native::configuration(&[instance(priority)], ""),
+                &[],
+            )?;
+            answers(restarted.node())?;
+            let name = if priority == 200 { "c1" } else { "c2" };
+            pair::settles_on(&lab, VIP, name, Duration::from_secs(1))?;
+            for cplb in [&restarted, &backup] {
+                let now = standing::of(cplb.node())?;
+                ensure!(now.problems().is_empty(), "{now}");
+            }
+            Ok(())
+        },
+    )
 }
 
 /// The new daemon waits for the guardian of the old one, and neither spoils what the other does.
@@ -86,7 +100,9 @@ fn a_start_right_after_the_daemon_was_killed_waits_for_the_guardian() -> Result<
     let restarted = Cplb::start(holder.node(), &native::configuration(&[slow(200)], ""), &[])?;
     let waited = |log: &str| log.contains("waiting for the cplb before this one");
     wait::until("it waits", PATIENCE, || waited(&restarted.log()).then_some(()))?;
-    wait::until("c2 is the holder meanwhile", PATIENCE, || backup.node().holds(VIP).then_some(()))?;
+    wait::until("c2 is the holder meanwhile", PATIENCE, || {
+        backup.node().holds(VIP).then_some(())
+    })?;
     standing::wait_state(&restarted, "Active", PATIENCE)?;
     pair::settles_on(&lab, VIP, "c1", Duration::from_secs(2))?;
     drop(holder);
@@ -100,7 +116,10 @@ fn a_living_daemon_is_not_cleaned_up() -> Result<()> {
     let [holder, _backup] = pair::start(&lab, [instance(200), instance(100)])?;
     let out = cplb::run(holder.node(), &["cleanup"])?;
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
-    ensure!(!out.status.success() && said.contains(&format!("process {}", holder.pid())), "{said}");
+    ensure!(
+        !out.status.success() && said.contains(&format!("process {}", holder.pid())),
+        "{said}"
+    );
     pair::settles_on(&lab, VIP, "c1", Duration::from_millis(500))
 }
 
@@ -108,32 +127,43 @@ fn a_living_daemon_is_not_cleaned_up() -> Result<()> {
 #[test]
 fn a_node_that_was_stopped_listens_before_it_claims() -> Result<()> {
     let rows = [("all of it", true), ("the daemon alone", false)];
-    side_by_side(2, &rows, |r| r.0.to_owned(), |&(_, all)| {
-        let lab = pair::lab()?;
-        let mut first = instance(200);
-        first.preempt = false;
-        let [holder, backup] = pair::start(&lab, [first, instance(100)])?;
-        let stopped = Instant::now();
-        if all {
-            holder.signal_all(Signal::SIGSTOP)?;
-        } else {
-            holder.signal(Signal::SIGSTOP)?;
-        }
-        standing::wait_state(&backup, "Active", PATIENCE)?;
-        lets_go(holder.node(), VIP)?;
-        ensure!(stopped.elapsed() <= LEASE, "the address was there for {:?}", stopped.elapsed());
-        thread::sleep(Duration::from_secs(6).saturating_sub(stopped.elapsed()));
-        holder.signal_all(Signal::SIGCONT)?;
-        // It does not preempt, so from here on nothing moves at all.
-        wait::steady("c2 alone holds", Duration::from_secs(2), || {
-            matches!(lab.holders(VIP)[..], [one] if one.name() == "c2")
-        })?;
-        let now = standing::wait_state(&holder, "Backup", PATIENCE)?;
-        ensure!(now.roles()[0].last_reason().contains("overslept"), "{now}");
-        // And it is as good as before.
-        backup.signal(Signal::SIGTERM)?;
-        pair::settles_on(&lab, VIP, "c1", Duration::from_millis(500))
-    })
+    side_by_side(
+        2,
+        &rows,
+        |r| r.0.to_owned(),
+        |&(_, all)| {
+            let lab = pair::lab()?;
+            let mut first = instance(200);
+            first.preempt = false;
+            let [holder, backup] = pair::start(&lab, [first, instance(100)])?;
+            let stopped = Instant::now();
+            if all {
+                holder.signal_all(Signal::SIGSTOP)?;
+            } else {
+                holder.signal(Signal::SIGSTOP)?;
+            }
+            standing::wait_state(&backup, "Active", PATIENCE)?;
+            lets_go(holder.node(), VIP)?;
+            ensure!(
+                stopped.elapsed() <= LEASE,
+                "the address was there for {:?}",
+                stopped.elapsed()
+            );
+            thread::sleep(Duration::from_secs(6).saturating_sub(stopped.elapsed()));
+            holder.signal_all(Signal::SIGCONT)?;
+            // It does not preempt, so from here on nothing moves at all.
+            wait::steady(
+                "c2 alone holds",
+                Duration::from_secs(2),
+                || matches!(lab.holders(VIP)[..], [one] if one.name() == "c2"),
+            )?;
+            let now = standing::wait_state(&holder, "Backup", PATIENCE)?;
+            ensure!(now.roles()[0].last_reason().contains("overslept"), "{now}");
+            // And it is as good as before.
+            backup.signal(Signal::SIGTERM)?;
+            pair::settles_on(&lab, VIP, "c1", Duration::from_millis(500))
+        },
+    )
 }
 
 /// The same where it does preempt: first it has heard the other, then it takes over, and in the end there is one.
@@ -147,10 +177,15 @@ fn a_preempting_node_that_was_stopped_takes_over_by_election() -> Result<()> {
     thread::sleep(Duration::from_secs(2));
     holder.signal_all(Signal::SIGCONT)?;
     let now = standing::wait(&holder, "it preempts", PATIENCE, |s| {
-        s.roles().iter().all(|r| r.state() == "Active" && r.last_reason().contains("preempted"))
+        s.roles()
+            .iter()
+            .all(|r| r.state() == "Active" && r.last_reason().contains("preempted"))
     })?;
     let history = now.roles()[0].transitions();
-    ensure!(history.iter().any(|t| t == "Active>Backup: \"overslept\""), "{history:?}");
+    ensure!(
+        history.iter().any(|t| t == "Active>Backup: \"overslept\""),
+        "{history:?}"
+    );
     pair::settles_on(&lab, VIP, "c1", Duration::from_secs(1))
 }
 
@@ -159,9 +194,8 @@ fn a_preempting_node_that_was_stopped_takes_over_by_election() -> Result<()> {
 fn a_short_pause_changes_nothing() -> Result<()> {
     let lab = pair::lab()?;
     let [holder, backup] = pair::start(&lab, [slow(200), slow(100)])?;
-    let history = |cplb: &Cplb<'_>| -> Result<Vec<String>> {
-        Ok(standing::of(cplb.node())?.roles()[0].transitions())
-    };
+    let history =
+        |cplb: &Cplb<'_>| -> Result<Vec<String>> { Ok(standing::of(cplb.node())?.roles()[0].transitions()) };
     let before = [history(&holder)?, history(&backup)?];
     holder.signal_all(Signal::SIGSTOP)?;
     thread::sleep(Duration::from_millis(800));

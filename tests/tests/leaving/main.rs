@@ -5,12 +5,12 @@ mod killed;
 mod leftovers;
 mod unnoticed;
 
+use anyhow::Result;
 use lb_tests::native::Instance;
 use lb_tests::pair;
 use lb_tests::standing::{self, Standing};
 use lb_tests::topology::Node;
 use lb_tests::wait;
-use anyhow::Result;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -43,5 +43,7 @@ pub(crate) fn answers(node: &Node) -> Result<Standing> {
 /// Every parameter of the network that we may touch.
 pub(crate) fn parameters(node: &Node) -> Result<Vec<String>> {
     let keys = ["promote_secondaries", "arp_ignore", "arp_announce"];
-    keys.iter().map(|key| node.netns().sysctl_value(&format!("ipv4.conf.eth0.{key}"))).collect()
+    keys.iter()
+        .map(|key| node.netns().sysctl_value(&format!("ipv4.conf.eth0.{key}")))
+        .collect()
 }

@@ -38,7 +38,9 @@ fn nobody_notices(wire: &Wire, signal: Signal) -> Result<()> {
     let prober = Prober::start(lab.node("client")?, vip, TICK)?;
     thread::sleep(Duration::from_millis(300));
     holder.signal(signal)?;
-    wait::until("c2 takes over", PATIENCE, || backup.node().holds(vip).then_some(()))?;
+    wait::until("c2 takes over", PATIENCE, || {
+        backup.node().holds(vip).then_some(())
+    })?;
     lets_go(holder.node(), vip)?;
     thread::sleep(Duration::from_millis(500));
     let report = prober.finish()?;
@@ -56,20 +58,35 @@ fn nobody_notices(wire: &Wire, signal: Signal) -> Result<()> {
         ensure!(holder.wait(PATIENCE)?.success(), "{}", holder.log());
     }
     standing::wait(&backup, "the holder said goodbye", PATIENCE, |s| {
-        s.roles().iter().all(|r| r.state() == "Active" && r.last_reason().contains("activeLeft"))
+        s.roles()
+            .iter()
+            .all(|r| r.state() == "Active" && r.last_reason().contains("activeLeft"))
     })?;
-    ensure!(parameters(lab.node("c1")?)? == before, "parameters are not as they were");
+    ensure!(
+        parameters(lab.node("c1")?)? == before,
+        "parameters are not as they were"
+    );
     Ok(())
 }
 
 #[test]
 fn a_holder_that_is_asked_to_leave_is_not_missed() -> Result<()> {
-    side_by_side(2, &WIRES, |w| w.0.to_owned(), |w| nobody_notices(w, Signal::SIGTERM))
+    side_by_side(
+        2,
+        &WIRES,
+        |w| w.0.to_owned(),
+        |w| nobody_notices(w, Signal::SIGTERM),
+    )
 }
 
 #[test]
 fn a_daemon_that_is_killed_is_not_missed() -> Result<()> {
-    side_by_side(2, &WIRES, |w| w.0.to_owned(), |w| nobody_notices(w, Signal::SIGKILL))
+    side_by_side(
+        2,
+        &WIRES,
+        |w| w.0.to_owned(),
+        |w| nobody_notices(w, Signal::SIGKILL),
+    )
 }
 
 /// A panic ends in SIGABRT; SIGILL stands for what the processor finds.
@@ -139,6 +156,9 @@ fn a_daemon_that_is_killed_while_it_leaves_is_finished_for() -> Result<()> {
     alone.signal(Signal::SIGKILL)?;
     lets_go(alone.node(), VIP)?;
     alone.wait_all(PATIENCE)?;
-    ensure!(parameters(alone.node())? == before, "parameters are not as they were");
+    ensure!(
+        parameters(alone.node())? == before,
+        "parameters are not as they were"
+    );
     Ok(())
 }

@@ -26,36 +26,55 @@ fn sole(lab: &Lab, vip: IpAddr, name: &str) -> Result<()> {
 }
 
 fn moves(cplb: &Cplb<'_>) -> Result<usize> {
-    Ok(standing::of(cplb.node())?.roles().iter().map(|r| r.transitions().len()).sum())
+    Ok(standing::of(cplb.node())?
+        .roles()
+        .iter()
+        .map(|r| r.transitions().len())
+        .sum())
 }
 
 /// Node by node, whichever is first: the one holder holds both, and nobody else becomes one. And back.
 #[test]
 fn an_address_is_added_and_removed_node_by_node() -> Result<()> {
     let rows = [["c1", "c2"], ["c2", "c1"]];
-    side_by_side(2, &rows, |order| format!("{order:?}"), |order| {
-        let lab = pair::lab()?;
-        let [holder, backup] = pair::start(&lab, [instance(200), instance(100)])?;
-        let before = moves(&holder)? + moves(&backup)?;
-        let prober = Prober::start(lab.node("client")?, VIP, Duration::from_millis(5))?;
-        for with in [true, false] {
-            for name in order {
-                let (cplb, priority) = if *name == "c1" { (&holder, 200) } else { (&backup, 100) };
-                let text = file(&[if with { longer(priority) } else { instance(priority) }]);
-                accepted(&reload(cplb, &text)?)?;
-                sole(&lab, VIP, "c1")?;
+    side_by_side(
+        2,
+        &rows,
+        |order| format!("{order:?}"),
+        |order| {
+            let lab = pair::lab()?;
+            let [holder, backup] = pair::start(&lab, [instance(200), instance(100)])?;
+            let before = moves(&holder)? + moves(&backup)?;
+            let prober = Prober::start(lab.node("client")?, VIP, Duration::from_millis(5))?;
+            for with in [true, false] {
+                for name in order {
+                    let (cplb, priority) = if *name == "c1" {
+                        (&holder, 200)
+                    } else {
+                        (&backup, 100)
+                    };
+                    let text = file(&[if with {
+                        longer(priority)
+                    } else {
+                        instance(priority)
+                    }]);
+                    accepted(&reload(cplb, &text)?)?;
+                    sole(&lab, VIP, "c1")?;
+                }
+                if with {
+                    sole(&lab, ADDED, "c1")?;
+                } else {
+                    wait::until("the address is gone", PATIENCE, || {
+                        lab.holders(ADDED).is_empty().then_some(())
+                    })?;
+                }
             }
-            if with {
-                sole(&lab, ADDED, "c1")?;
-            } else {
-                wait::until("the address is gone", PATIENCE, || lab.holders(ADDED).is_empty().then_some(()))?;
-            }
-        }
-        let report = prober.finish()?;
-        ensure!(report.lost() == 0, "{:?}", report.gaps());
-        ensure!(moves(&holder)? + moves(&backup)? == before, "somebody moved");
-        Ok(())
-    })
+            let report = prober.finish()?;
+            ensure!(report.lost() == 0, "{:?}", report.gaps());
+            ensure!(moves(&holder)? + moves(&backup)? == before, "somebody moved");
+            Ok(())
+        },
+    )
 }
 
 #[test]
@@ -102,7 +121,9 @@ fn an_instance_is_added_and_removed_beside_another() -> Result<()> {
     accepted(&reload(&backup, &file(&[instance(100)]))?)?;
     sole(&lab, ADDED, "c1")?;
     accepted(&reload(&holder, &file(&[instance(200)]))?)?;
-    wait::until("the address is gone", PATIENCE, || lab.holders(ADDED).is_empty().then_some(()))?;
+    wait::until("the address is gone", PATIENCE, || {
+        lab.holders(ADDED).is_empty().then_some(())
+    })?;
     sole(&lab, VIP, "c1")?;
     for cplb in [&holder, &backup] {
         let what = "one instance is left";
@@ -125,7 +146,9 @@ fn a_new_number_ends_with_one_holder() -> Result<()> {
         s.roles().len() == 1 && s.is_all("Backup") && s.roles()[0].0["vrid"] == 60
     })?;
     sole(&lab, VIP, "c1")?;
-    let now = standing::wait(&holder, "the new number alone", PATIENCE, |s| s.roles().len() == 1)?;
+    let now = standing::wait(&holder, "the new number alone", PATIENCE, |s| {
+        s.roles().len() == 1
+    })?;
     ensure!(now.problems().is_empty() && now.is_all("Active"), "{now}");
     Ok(())
 }
@@ -139,9 +162,10 @@ fn a_changed_file_is_noticed_without_a_signal() -> Result<()> {
     let other = path.with_extension("new");
     let read = |what: &str, with: bool| {
         standing::wait(&holder, what, PATIENCE, |s| {
-            s.reload_at().is_some() && s.roles().iter().all(|r| {
-                r.0["virtualIps"].as_array().map(Vec::len) == Some(if with { 2 } else { 1 })
-            })
+            s.reload_at().is_some()
+                && s.roles()
+                    .iter()
+                    .all(|r| r.0["virtualIps"].as_array().map(Vec::len) == Some(if with { 2 } else { 1 }))
         })
     };
     fs::write(path, file(&[longer(200)]))?;
@@ -167,7 +191,10 @@ fn a_file_that_is_switched_off_lets_go() -> Result<()> {
     let lab = pair::lab()?;
     let [holder, _backup] = pair::start(&lab, [instance(200), instance(100)])?;
     let on = file(&[instance(200)]);
-    accepted(&reload(&holder, &on.replace("spec:\n", "spec:\n  enabled: false\n"))?)?;
+    accepted(&reload(
+        &holder,
+        &on.replace("spec:\n", "spec:\n  enabled: false\n"),
+    )?)?;
     sole(&lab, VIP, "c2")?;
     accepted(&reload(&holder, &on)?)?;
     sole(&lab, VIP, "c1")

@@ -59,7 +59,10 @@ fn a_tracked_interface_with_a_weight_changes_the_priority() -> Result<()> {
     let [holder, _backup] = pair::start(&lab, [weighed, instance(100)])?;
     set(holder.node(), "eth1", "down")?;
     standing::wait(&holder, "a priority of 50", PATIENCE, |s| {
-        s.is_all("Backup") && s.roles().iter().all(|r| r.priority() == 50 && r.fault().is_none())
+        s.is_all("Backup")
+            && s.roles()
+                .iter()
+                .all(|r| r.priority() == 50 && r.fault().is_none())
     })?;
     pair::settles_on(&lab, VIP, "c2", MOMENT)?;
     set(holder.node(), "eth1", "up")?;
@@ -108,12 +111,18 @@ fn an_interface_without_an_address_is_a_fault() -> Result<()> {
     let lab = pair::lab()?;
     let [holder, _backup] = pair::start(&lab, [instance(200), instance(100)])?;
     let own = "192.168.122.37/24";
-    holder.node().netns().ip(&format!("address del {own} dev eth0\n"))?;
+    holder
+        .node()
+        .netns()
+        .ip(&format!("address del {own} dev eth0\n"))?;
     standing::wait(&holder, "a fault", PATIENCE, |s| {
         s.roles().iter().all(|r| r.fault() == Some("noAddress"))
     })?;
     pair::settles_on(&lab, VIP, "c2", MOMENT)?;
-    holder.node().netns().ip(&format!("address add {own} dev eth0\n"))?;
+    holder
+        .node()
+        .netns()
+        .ip(&format!("address add {own} dev eth0\n"))?;
     pair::settles_on(&lab, VIP, "c1", MOMENT)
 }
 
@@ -150,7 +159,10 @@ fn a_delay_is_waited_for_before_preempting() -> Result<()> {
         .flatten()
         .filter_map(|t| t["atMs"].as_u64())
         .collect();
-    let (first, last) = (times.first().context("no start")?, times.last().context("no end")?);
+    let (first, last) = (
+        times.first().context("no start")?,
+        times.last().context("no end")?,
+    );
     ensure!(last - first >= 1900, "after {} ms: {now}", last - first);
     ensure!(now.roles()[0].last_reason().contains("preempted"), "{now}");
     pair::settles_on(&lab, VIP, "c1", MOMENT)?;
@@ -166,16 +178,24 @@ fn the_owner_takes_over_at_once_and_keeps_its_own_address() -> Result<()> {
     let owned = |priority| Instance::new(51, &["192.168.122.37/24"]).with_priority(priority);
     let mut owner = Cplb::start(lab.node("c1")?, &file(&[owned(255)]), &[])?;
     let now = standing::wait_state(&owner, "Active", PATIENCE)?;
-    ensure!(now.roles()[0].transitions() == ["Initialize>Active: \"owner\""], "{now}");
+    ensure!(
+        now.roles()[0].transitions() == ["Initialize>Active: \"owner\""],
+        "{now}"
+    );
     let backup = Cplb::start(lab.node("c2")?, &file(&[owned(100)]), &[])?;
     standing::wait_state(&backup, "Backup", PATIENCE)?;
-    wait::steady("the owner holds", Duration::from_secs(4), || {
-        matches!(lab.holders(own)[..], [one] if one.name() == "c1")
-    })?;
+    wait::steady(
+        "the owner holds",
+        Duration::from_secs(4),
+        || matches!(lab.holders(own)[..], [one] if one.name() == "c1"),
+    )?;
     owner.signal(nix::sys::signal::Signal::SIGTERM)?;
     ensure!(owner.wait(PATIENCE)?.success(), "{}", owner.log());
     standing::wait_state(&backup, "Active", PATIENCE)?;
-    ensure!(lab.node("c1")?.holds(own), "the node's own address was taken from it");
+    ensure!(
+        lab.node("c1")?.holds(own),
+        "the node's own address was taken from it"
+    );
     Ok(())
 }
 
@@ -189,8 +209,16 @@ fn an_interface_is_found_by_its_mac_address() -> Result<()> {
     instance.interface = text.join(":");
     let cplb = Cplb::start(lab.node("c1")?, &file(&[instance]), &[])?;
     let now = standing::wait_state(&cplb, "Active", PATIENCE)?;
-    ensure!(now.roles()[0].0["interface"]["name"] == "eth1", "{}", now.roles()[0].0);
+    ensure!(
+        now.roles()[0].0["interface"]["name"] == "eth1",
+        "{}",
+        now.roles()[0].0
+    );
     wait::until("it is on eth1", PATIENCE, || {
-        lab.nodes()[0].addresses().get("eth1").is_some_and(|list| list.contains(&vip)).then_some(())
+        lab.nodes()[0]
+            .addresses()
+            .get("eth1")
+            .is_some_and(|list| list.contains(&vip))
+            .then_some(())
     })
 }

@@ -43,5 +43,7 @@ pub(crate) fn reload(cplb: &Cplb<'_>, text: &str) -> Result<Standing> {
 pub(crate) fn hang_up(cplb: &Cplb<'_>) -> Result<Standing> {
     let before = standing::of(cplb.node())?.reload_at();
     cplb.signal(Signal::SIGHUP)?;
-    standing::wait(cplb, "the file has been read again", PATIENCE, |s| s.reload_at() != before)
+    standing::wait(cplb, "the file has been read again", PATIENCE, |s| {
+        s.reload_at() != before
+    })
 }

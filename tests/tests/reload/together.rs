@@ -15,7 +15,10 @@ const MOMENT: Duration = Duration::from_millis(700);
 fn grouped(priority: u8) -> String {
     let mut second = Instance::new(60, &["10.20.0.200/16"]).with_priority(priority);
     second.interface = "eth1".into();
-    native::configuration(&[instance(priority), second], &native::sync_group(&["VI_51", "VI_60"]))
+    native::configuration(
+        &[instance(priority), second],
+        &native::sync_group(&["VI_51", "VI_60"]),
+    )
 }
 
 fn second_vip() -> IpAddr {
@@ -35,11 +38,17 @@ fn both_move_together() -> Result<()> {
     both_on("c1")?;
     // Either wire takes the other along, there and back.
     for interface in ["eth1", "eth0"] {
-        holder.node().netns().ip(&format!("link set {interface} down\n"))?;
+        holder
+            .node()
+            .netns()
+            .ip(&format!("link set {interface} down\n"))?;
         both_on("c2")?;
         let now = standing::of(holder.node())?;
         let faults: Vec<_> = now.roles().iter().map(|r| r.fault()).collect();
-        ensure!(faults.contains(&Some("interfaceDown")) && faults.contains(&Some("syncGroup")), "{now}");
+        ensure!(
+            faults.contains(&Some("interfaceDown")) && faults.contains(&Some("syncGroup")),
+            "{now}"
+        );
         holder.node().netns().ip(&format!("link set {interface} up\n"))?;
         both_on("c1")?;
     }
@@ -49,7 +58,10 @@ fn both_move_together() -> Result<()> {
     both_on("c2")?;
     backup.signal(Signal::SIGTERM)?;
     ensure!(backup.wait(PATIENCE)?.success(), "{}", backup.log());
-    ensure!(lab.holders(VIP).is_empty() && lab.holders(second_vip()).is_empty(), "something is still held");
+    ensure!(
+        lab.holders(VIP).is_empty() && lab.holders(second_vip()).is_empty(),
+        "something is still held"
+    );
     Ok(())
 }
 
@@ -76,6 +88,9 @@ fn a_member_is_added_and_removed_without_moving_the_group() -> Result<()> {
         super::reload(cplb, &text)?;
         pair::settles_on(&lab, VIP, "c1", MOMENT)?;
     }
-    ensure!([moves(&holder)?, moves(&backup)?] == before, "the first member moved");
+    ensure!(
+        [moves(&holder)?, moves(&backup)?] == before,
+        "the first member moved"
+    );
     Ok(())
 }

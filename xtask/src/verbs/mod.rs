@@ -2,6 +2,7 @@
 mod build;
 mod build_ebpf;
 mod lint;
+mod run;
 mod setup;
 mod test;
 mod vm;
@@ -27,6 +28,8 @@ enum Verb {
     BuildEbpf(build_ebpf::BuildEbpf),
     /// Builds a static `cplb` with the eBPF object in it.
     Build(build::Build),
+    /// The demonstration: three controllers elect a holder, carry requests, and lose it. With `-- ARGS`: `cplb ARGS`.
+    Run(run::Run),
     /// Runs every suite: unit, properties, simulation, namespaces with keepalived, and the guest with IPVS.
     Test(test::Test),
     /// Formatting, clippy and documentation.
@@ -55,6 +58,7 @@ impl Cli {
             Verb::Setup(verb) => verb.run(),
             Verb::BuildEbpf(verb) => verb.run(),
             Verb::Build(verb) => verb.run(),
+            Verb::Run(verb) => verb.run(),
             Verb::Test(verb) => verb.run(),
             Verb::Lint(verb) => verb.run(),
             Verb::Vm(verb) => verb.run(),

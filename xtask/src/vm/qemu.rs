@@ -59,6 +59,7 @@ impl Machine {
 
     /// Boots `image` and hands every line of the programs' output to `each`.
     pub(crate) fn boot(&self, image: &Image, limit: Duration, each: impl FnMut(&Line<'_>)) -> Result<Report> {
+        sweep();
         let path = paths::vm().join(format!("image-{}.cpio", std::process::id()));
         image.write(&self.kernel, &path)?;
         let result = self.boot_file(&path, self.accel, limit, each);
@@ -179,6 +180,23 @@ impl Machine {
             format!("{key} {}\n", if works { "works" } else { "fails" }),
         )?;
         Ok(if works { "kvm" } else { "tcg" })
+    }
+}
+
+/// Removes the images of runs that were interrupted.
+fn sweep() {
+    let Ok(entries) = fs::read_dir(paths::vm()) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let owner = name
+            .to_str()
+            .and_then(|name| name.strip_suffix(".cpio")?.rsplit_once('-'))
+            .map(|(_, pid)| pid);
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 
