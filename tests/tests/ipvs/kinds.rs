@@ -127,14 +127,17 @@ fn ports_udp_thresholds_and_timeouts_are_as_the_file_has_them() -> Result<()> {
          ports: [{PORT}, 9443, {{port: 8132, persistenceTimeoutSeconds: 0, lbAlgo: lc, schedulerFlags: []}}]\n      \
          realServers:\n"
     );
+    let mut list = String::new();
     for node in lab.controllers() {
+        let address = node.ipv4()?;
         file += &format!(
-            "        - {{address: {}, weight: 3, upperThreshold: 100, lowerThreshold: 80}}\n",
-            node.ipv4()?
+            "        - {{address: {address}, weight: 3, upperThreshold: 100, lowerThreshold: 80}}\n"
         );
+        list += &format!("{{address: {address}}}, ");
     }
     file += &format!(
-        "    - {{ipAddress: {vip}, ports: [5353], protocol: UDP, schedulerFlags: [ops], persistenceTimeoutSeconds: 0}}\n  \
+        "    - ipAddress: {vip}\n      ports: [5353]\n      protocol: UDP\n      schedulerFlags: [ops]\n      \
+         persistenceTimeoutSeconds: 0\n      realServers: [{list}]\n  \
          ipvsTimeouts: {{tcp: 10m, tcpFin: 1m, udp: 2m}}\n"
     );
     let mut cluster = Cluster::same(&lab, &[vip], &native(&file))?;
