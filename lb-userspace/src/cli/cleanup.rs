@@ -1,6 +1,6 @@
 //! `cplb cleanup`.
 use super::RunDirArg;
-use crate::reconcile::Kernel;
+use crate::reconcile::{Extent, Kernel};
 use crate::rundir::RunDir;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,6 +13,9 @@ pub(super) struct Args {
     /// While a daemon or its guardian still leaves, wait for so many seconds before refusing.
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     wait: u64,
+    /// Leave what lets the API server here take the packets of directors elsewhere: dummyvip0 with its addresses.
+    #[arg(long)]
+    keep_real_server: bool,
 }
 
 /// Takes down everything that carries our mark or stands in the journal. Refuses while a daemon runs.
@@ -21,7 +24,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut kernel = Kernel::open(&run_dir.journal()).await?;
-        let (done, problems) = kernel.clear_and_tell().await;
+        let extent = if args.keep_real_server { Extent::ButRealServer } else { Extent::Everything };
+        let (done, problems) = kernel.clear_and_tell(extent).await;
         for op in &done {
             println!("{op}");
         }

@@ -257,7 +257,11 @@ impl Daemon {
         }
         let _ = std::fs::remove_file(self.run_dir.socket());
         anyhow::ensure!(problems.is_empty(), "left behind: {}", problems.join("; "));
-        tracing::info!("left; nothing of ours is in the kernel");
+        if self.driver.roles().borrow().others_hold() {
+            tracing::info!("left; another node directs, and this one stays its real server until `cplb cleanup`");
+        } else {
+            tracing::info!("left; nothing of ours is in the kernel");
+        }
         Ok(())
     }
 }

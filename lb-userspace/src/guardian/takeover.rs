@@ -73,6 +73,7 @@ fn take_over(run_dir: &RunDir, spec: Spec, roles: RoleView) -> anyhow::Result<()
             },
             _ = follow => {}
         }
+        merged.send_replace(Arc::new(merge(&roles, &driver.roles().borrow())));
         let problems = reconciler.tear_down(Duration::from_secs(5)).await;
         for problem in &problems {
             tracing::error!(problem, "left behind; `cplb cleanup` tries again");

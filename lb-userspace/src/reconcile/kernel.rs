@@ -8,7 +8,7 @@ use crate::sys::modules;
 use crate::sys::rtnl::{Change, Rtnl, Watch};
 use lb_common::health::HealthView;
 use lb_common::model::MacAddr;
-use lb_common::plan::{self, AddressKey, Desired, Op, Place, Role, desired, diff};
+use lb_common::plan::{self, AddressKey, Bound, Desired, Lifetime, LocalLink, Op, Place, Role, desired, diff};
 use lb_common::spec::{IpvsTimeouts, Spec};
 use lb_common::time::{Duration, Instant};
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,6 +56,16 @@ pub(super) enum Local {
     Dummy(u32),
     /// On `lo`: the kernel has no dummy device.
     Loopback(u32),
+}
+
+/// How much is taken down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Everything of ours.
+    Everything,
+    /// All but what lets the API server here take the packets of directors elsewhere: they go on sending them, and what
+    /// they have sent is connected.
+    ButRealServer,
 }
 
 /// What a turn came to.
@@ -208,7 +218,7 @@ impl Kernel {
     fn count(&mut self, ops: &[Op], have: &plan::Observed) {
         for op in ops {
             match op {
-                Op::PutAddress(a, plan::Lifetime::Lease(_)) if have.addresses.contains_key(a) => self.renewals += 1,
+                Op::PutAddress(a, Lifetime::Lease(_)) if have.addresses.contains_key(a) => self.renewals += 1,
                 op => {
                     self.changes += 1;
                     tracing::debug!(%op, "changing the kernel");
@@ -293,14 +303,14 @@ impl Kernel {
         self.said = now;
     }
 
-    /// Takes down everything of ours; what is left comes back as sentences.
-    pub async fn clear(&mut self) -> Vec<String> {
-        self.clear_and_tell().await.1
+    /// Takes down what is ours; what is left although it should go comes back as sentences.
+    pub async fn clear(&mut self, extent: Extent) -> Vec<String> {
+        self.clear_and_tell(extent).await.1
     }
 
     /// The same, with what was done.
-    pub async fn clear_and_tell(&mut self) -> (Vec<Op>, Vec<String>) {
-        let want = Desired { timeouts: self.journal.timeouts(), ..Desired::default() };
+    pub async fn clear_and_tell(&mut self, extent: Extent) -> (Vec<Op>, Vec<String>) {
+        let mut want = Desired { timeouts: self.journal.timeouts(), ..Desired::default() };
         let nothing = Spec {
             name: String::new(),
             enabled: false,
@@ -314,6 +324,9 @@ impl Kernel {
             Ok(have) => have,
             Err(error) => return (vec![], vec![format!("reading back what the kernel has: {error:#}")]),
         };
+        if extent == Extent::ButRealServer {
+            keep_real_server(&mut want, &have);
+        }
         let ops = diff(&want, &have, false);
         let mut turn = Turn::default();
         let failed = self.apply(&ops, &mut turn).await;
@@ -359,6 +372,16 @@ impl Kernel {
             renewals: self.renewals,
         }
     }
+}
+
+/// The VIPs of direct routing, their labels, and the interface's silence about them, as they are now.
+fn keep_real_server(want: &mut Desired, have: &plan::Observed) {
+    want.local_link = have.local_link != LocalLink::Absent;
+    let local = have.addresses.keys().filter(|a| a.place == Place::Local);
+    want.addresses = local.map(|a| (*a, Lifetime::Forever)).collect();
+    want.labels.clone_from(&have.labels);
+    let about_arp = have.changed_sysctls.iter().filter(|s| s.0.ends_with("/arp_ignore") || s.0.ends_with("/arp_announce"));
+    want.sysctls = about_arp.map(|s| (s.clone(), Bound::AtLeast(i32::MIN))).collect();
 }
 
 /// How long the kernel lets a silent holder direct. A little longer than the addresses' lease: the address goes first.

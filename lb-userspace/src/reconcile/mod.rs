@@ -14,7 +14,7 @@ mod kernel;
 mod observe;
 mod view;
 
-pub use kernel::Kernel;
+pub use kernel::{Extent, Kernel};
 pub use view::{GuardView, ReconcileView};
 
 use crate::health::HealthReport;
@@ -131,7 +131,7 @@ impl Loop {
             let renew = tokio::select! {
                 biased;
                 request = requests.recv() => {
-                    let problems = take_down(&mut kernel).await;
+                    let problems = self.take_down(&mut kernel).await;
                     if let Some(answer) = request {
                         let _ = answer.send(problems);
                     }
@@ -156,7 +156,7 @@ impl Loop {
         kernel: &mut Kernel,
     ) {
         let request = requests.recv().await;
-        let problems = take_down(kernel).await;
+        let problems = self.take_down(kernel).await;
         if let Some(answer) = request {
             let _ = answer.send(problems);
         }
@@ -189,19 +189,23 @@ impl Loop {
         self.beat.beat(crate::clock::now());
         clean
     }
-}
 
-/// Takes down, and tries again what did not go at once.
-async fn take_down(kernel: &mut Kernel) -> Vec<String> {
-    let mut problems = Vec::new();
-    for _ in 0..3 {
-        problems = kernel.clear().await;
-        if problems.is_empty() {
-            break;
+    /// Takes down, and tries again what did not go at once. Where another node directs now, this one goes on as a real
+    /// server: the API server here has open connections that come through the other, and the daemon that starts next
+    /// finds all of it.
+    async fn take_down(&self, kernel: &mut Kernel) -> Vec<String> {
+        let others = self.inputs.roles.borrow().others_hold();
+        let extent = if others { Extent::ButRealServer } else { Extent::Everything };
+        let mut problems = Vec::new();
+        for _ in 0..3 {
+            problems = kernel.clear(extent).await;
+            if problems.is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        problems
     }
-    problems
 }
 
 /// The election's view as the planner takes it.
