@@ -84,12 +84,14 @@ fn take_over(run_dir: &RunDir, spec: Spec, roles: RoleView) -> anyhow::Result<()
 }
 
 /// What the daemon had, with what leaves as it is now: the instances that held nothing keep their interface, so that
-/// what stands on it is taken down last and not first.
+/// what stands on it is taken down last and not first. One that leaves and was not looked at yet has no interface in its
+/// view: it is as the daemon had it, or its address would be gone for a moment.
 fn merge(daemon: &RoleView, leaving: &RoleView) -> RoleView {
     let mut merged = daemon.clone();
     merged.generation = leaving.generation;
     for instance in &mut merged.instances {
-        if let Some(now) = leaving.instances.iter().find(|i| i.name == instance.name) {
+        let now = leaving.instances.iter().find(|i| i.name == instance.name);
+        if let Some(now) = now.filter(|i| i.interface.is_some() || i.fault.is_some()) {
             *instance = now.clone();
         }
     }

@@ -30,6 +30,8 @@ pub struct Kernel {
     pub(super) local: Local,
     /// What this process put, for kernels that keep no mark on an address.
     pub(super) put: BTreeSet<AddressKey>,
+    /// Virtual IPs of an owner that are the node's own addresses, as last read.
+    pub(super) own: BTreeSet<IpAddr>,
     peers: BTreeSet<MacAddr>,
     known_macs: BTreeMap<IpAddr, MacAddr>,
     /// What the guard was last told that this node directs.
@@ -79,6 +81,7 @@ impl Kernel {
             journal: Journal::open(journal),
             local: Local::Unknown,
             put: BTreeSet::new(),
+            own: BTreeSet::new(),
             peers: BTreeSet::new(),
             known_macs: BTreeMap::new(),
             directing: Vec::new(),
@@ -167,18 +170,26 @@ impl Kernel {
         if self.guard.is_none() {
             want.guard = None;
         }
-        self.settle(&want, spec, roles, renew, &mut turn).await;
+        self.settle(want, spec, roles, renew, &mut turn).await;
         turn
     }
 
-    async fn settle(&mut self, want: &Desired, spec: &Spec, roles: &[Role], renew: bool, turn: &mut Turn) {
-        let have = match self.observe(want, spec).await {
+    /// An owner's virtual IP may be the node's own address. That one stays as it is: on a lease, and with our mark, it
+    /// would go when the owner leaves, and take the node off its network.
+    pub(super) fn leave_own(&self, want: &mut Desired) {
+        want.addresses.retain(|a, _| a.place == Place::Local || !self.own.contains(&a.address.addr()));
+    }
+
+    async fn settle(&mut self, mut want: Desired, spec: &Spec, roles: &[Role], renew: bool, turn: &mut Turn) {
+        let have = match self.observe(&want, spec).await {
             Ok(have) => have,
             Err(error) => {
                 turn.problems.push(format!("reading back what the kernel has: {error:#}"));
                 return;
             }
         };
+        self.leave_own(&mut want);
+        let want = &want;
         let ops = diff(want, &have, renew);
         self.count(&ops, &have);
         // The guard's own lease first: a new holder's first packet must find it directing.
@@ -224,7 +235,7 @@ impl Kernel {
     }
 
     /// Finds the MAC addresses of the other directors, and lets the kernel ask for those that it does not know.
-    async fn learn_peers(&mut self, spec: &Spec, roles: &[Role], ask: bool) {
+    pub(super) async fn learn_peers(&mut self, spec: &Spec, roles: &[Role], ask: bool) {
         let mut others: BTreeSet<IpAddr> =
             spec.virtual_servers.iter().flat_map(|v| v.real_servers.iter().map(|s| s.address)).collect();
         for instance in &spec.instances {

@@ -229,8 +229,14 @@ pub async fn planned(
     roles: &[Role],
     kernel: &mut Kernel,
 ) -> anyhow::Result<Vec<lb_common::plan::Op>> {
-    let want = wanted(spec, roles, kernel);
+    kernel.learn_peers(spec, roles, false).await;
+    let mut want = wanted(spec, roles, kernel);
     let have = kernel.observe(&want, spec).await?;
+    kernel.leave_own(&mut want);
+    // A daemon remembers directors that the neighbour table has forgotten.
+    if let (Some(wanted), Some(there)) = (want.guard.as_mut(), have.guard.as_ref()) {
+        wanted.peers.extend(&there.peers);
+    }
     Ok(diff(&want, &have, false))
 }
 

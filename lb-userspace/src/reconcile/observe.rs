@@ -7,12 +7,13 @@ use lb_common::model::ServiceKey;
 use lb_common::plan::{Address, AddressKey, Desired, GuardSpec, LOCAL_LINK, LocalLink, Observed, ObservedAddress, Place, Sysctl};
 use lb_common::spec::{IpvsTimeouts, Spec};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 impl Kernel {
     /// Everything of ours, and the values of the parameters that `want` names.
     pub async fn observe(&mut self, want: &Desired, spec: &Spec) -> anyhow::Result<Observed> {
         let local_link = self.find_local().await?;
-        let addresses = self.addresses().await?;
+        let addresses = self.addresses(spec).await?;
         let services = self.services(want, spec)?;
         let mut have = Observed {
             local_link,
@@ -66,12 +67,16 @@ impl Kernel {
     }
 
     /// Addresses with our mark. Those on the local link or `lo` are local, whoever's idea of a prefix they have.
-    async fn addresses(&mut self) -> anyhow::Result<BTreeMap<Address, ObservedAddress>> {
+    async fn addresses(&mut self, spec: &Spec) -> anyhow::Result<BTreeMap<Address, ObservedAddress>> {
         let list = self.rtnl.addresses().await.context("listing addresses")?;
         let links = self.rtnl.links().await.context("listing links")?;
         // What has run out or was taken away would be put anew.
         let there: BTreeSet<AddressKey> = list.iter().map(|a| a.key).collect();
         self.put.retain(|key| there.contains(key));
+        let owners = spec.active_instances().iter().filter(|i| i.priority.is_owner());
+        let owned: BTreeSet<IpAddr> = owners.flat_map(|i| &i.virtual_ips).map(|v| v.addr()).collect();
+        let own = list.iter().filter(|a| !a.is_ours() && !self.put.contains(&a.key)).map(|a| a.key.address.addr());
+        self.own = own.filter(|a| owned.contains(a)).collect();
         // An earlier run had no dummy device, so this kernel has none.
         let leftover = |lo: &u32| list.iter().any(|a| a.is_ours() && a.key.interface == *lo);
         if let (Local::Unknown, Some(lo)) =

@@ -3,6 +3,7 @@ use super::resolve::resolve;
 use super::{Config, RoleView};
 use crate::sys::linkmon::{LinkMonitor, MonitorError};
 use lb_common::spec::{Instance, Spec};
+use lb_common::time::Duration;
 
 /// An instance, with the index and the name of its interface where there is one.
 pub type Found = (Instance, Option<(u32, String)>);
@@ -33,11 +34,23 @@ impl Config {
 /// # Errors
 /// The kernel's links cannot be listed.
 pub fn resolve_interfaces(spec: &Spec) -> Result<Vec<Found>, MonitorError> {
-    let monitor = LinkMonitor::open()?;
+    let monitor = read_once()?;
     let vips = spec.virtual_ips().map(|v| v.addr()).collect();
     let found = spec.active_instances().iter().map(|instance| {
         let interface = resolve(monitor.table(), instance, &vips, None).interface;
         (instance.clone(), interface.map(|r| (r.index, r.name)))
     });
     Ok(found.collect())
+}
+
+/// The answers come at once, but not with the question.
+fn read_once() -> Result<LinkMonitor, MonitorError> {
+    let mut monitor = LinkMonitor::open()?;
+    let deadline = crate::clock::now() + Duration::from_secs(2);
+    while !monitor.synced() && crate::clock::now() < deadline {
+        if !monitor.drain(64)? {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    Ok(monitor)
 }

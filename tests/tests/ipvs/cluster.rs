@@ -12,27 +12,27 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// For anything that happens at all: the guest is emulated, and a limit only ends what would never end.
-pub const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 /// The API server's port.
-pub const PORT: u16 = 6443;
+pub(crate) const PORT: u16 = 6443;
 
 /// The virtual IP of the examples.
-pub fn vip() -> IpAddr {
+pub(crate) fn vip() -> IpAddr {
     IpAddr::from([192, 168, 122, 200])
 }
 
 /// Its IPv6 counterpart in the lab.
-pub fn vip6() -> IpAddr {
+pub(crate) fn vip6() -> IpAddr {
     IpAddr::from([0xfd00, 0x122, 0, 0, 0, 0, 0, 0x200])
 }
 
 /// A second one.
-pub fn other_vip() -> IpAddr {
+pub(crate) fn other_vip() -> IpAddr {
     IpAddr::from([192, 168, 122, 201])
 }
 
 /// The addresses of the client: a persistent virtual server ties each to one real server.
-pub fn sources(ipv6: bool) -> Vec<IpAddr> {
+pub(crate) fn sources(ipv6: bool) -> Vec<IpAddr> {
     let of = |n: u16| -> IpAddr {
         if ipv6 {
             IpAddr::from([0xfd00, 0x122, 0, 0, 0, 0, 0, 0x100 + n])
@@ -44,7 +44,7 @@ pub fn sources(ipv6: bool) -> Vec<IpAddr> {
 }
 
 /// The examples' network: `c1` to `c3`, and `client` with all of [`sources`].
-pub fn lab() -> Result<Lab> {
+pub(crate) fn lab() -> Result<Lab> {
     let mut own = Vec::new();
     for ipv6 in [false, true] {
         let bits = if ipv6 { 64 } else { 24 };
@@ -60,7 +60,7 @@ pub fn lab() -> Result<Lab> {
 }
 
 /// A native file: one instance that holds `vip()` with quick adverts, and what the caller adds below `spec`.
-pub fn native(rest: &str) -> String {
+pub(crate) fn native(rest: &str) -> String {
     format!(
         "apiVersion: cplb.io/v1alpha1\nkind: ControlPlaneLoadBalancer\nmetadata: {{name: lab}}\nspec:\n  \
          vrrpInstances:\n    - {{name: api, virtualIPs: [\"{}/24\"], version: 3, advertInterval: 300ms}}\n{rest}",
@@ -69,9 +69,9 @@ pub fn native(rest: &str) -> String {
 }
 
 /// The controllers of a lab with all that runs on them.
-pub struct Cluster<'lab> {
+pub(crate) struct Cluster<'lab> {
     /// Where it is.
-    pub lab: &'lab Lab,
+    pub(crate) lab: &'lab Lab,
     authority: Authority,
     vips: Vec<IpAddr>,
     config: Box<dyn Fn(&Node) -> Result<String> + 'lab>,
@@ -81,7 +81,7 @@ pub struct Cluster<'lab> {
 
 impl<'lab> Cluster<'lab> {
     /// Servers first, then the daemons, each with its file and, where this is not empty, every controller as `--backend`.
-    pub fn start(
+    pub(crate) fn start(
         lab: &'lab Lab,
         vips: &[IpAddr],
         config: impl Fn(&Node) -> Result<String> + 'lab,
@@ -105,85 +105,72 @@ impl<'lab> Cluster<'lab> {
     }
 
     /// The same with one text for all.
-    pub fn same(lab: &'lab Lab, vips: &[IpAddr], config: &str) -> Result<Self> {
+    pub(crate) fn same(lab: &'lab Lab, vips: &[IpAddr], config: &str) -> Result<Self> {
         let config = config.to_owned();
         Self::start(lab, vips, move |_| Ok(config.clone()))
     }
 
     /// Starts a controller's API server.
-    pub fn serve(&mut self, name: &str) -> Result<()> {
+    pub(crate) fn serve(&mut self, name: &str) -> Result<()> {
         let server = ApiServer::start(self.lab.node(name)?, &self.authority, &self.vips, PORT)?;
         self.servers.insert(name.to_owned(), server);
         Ok(())
     }
 
     /// Ends a controller's API server.
-    pub fn stop_serving(&mut self, name: &str) {
+    pub(crate) fn stop_serving(&mut self, name: &str) {
         self.servers.remove(name);
     }
 
     /// Starts a controller's daemon.
-    pub fn run(&mut self, name: &str) -> Result<()> {
+    pub(crate) fn run(&mut self, name: &str) -> Result<()> {
         let node = self.lab.node(name)?;
         let config = (self.config)(node)?;
         // Files of one family with unicast peers name the real servers themselves.
-        let backends = if config.contains("unicastPeers") {
-            vec![]
-        } else {
-            self.backends()?
-        };
+        let backends = if config.contains("unicastPeers") { vec![] } else { self.backends()? };
         let daemon = Cplb::start(node, &config, &backends)?;
         self.daemons.insert(name.to_owned(), daemon);
         Ok(())
     }
 
     /// The `--backend`s: the IPv4 or IPv6 addresses of all controllers, as the virtual IPs are.
-    pub fn backends(&self) -> Result<Vec<String>> {
+    pub(crate) fn backends(&self) -> Result<Vec<String>> {
         let ipv6 = self.vips.first().is_some_and(IpAddr::is_ipv6);
-        let own = self
-            .lab
-            .controllers()
-            .map(|n| n.address(ipv6).map(|a| a.to_string()));
+        let own = self.lab.controllers().map(|n| n.address(ipv6).map(|a| a.to_string()));
         own.collect()
     }
 
     /// A controller's daemon.
-    pub fn daemon(&self, name: &str) -> Result<&Cplb<'lab>> {
-        self.daemons
-            .get(name)
-            .with_context(|| format!("no daemon on {name}"))
+    pub(crate) fn daemon(&self, name: &str) -> Result<&Cplb<'lab>> {
+        self.daemons.get(name).with_context(|| format!("no daemon on {name}"))
     }
 
     /// The same, to wait for its end.
-    pub fn daemon_mut(&mut self, name: &str) -> Result<&mut Cplb<'lab>> {
-        self.daemons
-            .get_mut(name)
-            .with_context(|| format!("no daemon on {name}"))
+    pub(crate) fn daemon_mut(&mut self, name: &str) -> Result<&mut Cplb<'lab>> {
+        self.daemons.get_mut(name).with_context(|| format!("no daemon on {name}"))
     }
 
     /// Tells a daemon to stop and waits until nothing of it runs.
-    pub fn stop(&mut self, name: &str) -> Result<()> {
+    pub(crate) fn stop(&mut self, name: &str) -> Result<()> {
         let daemon = self.daemon_mut(name)?;
         daemon.signal(Signal::SIGTERM)?;
         daemon.wait_all(LONG)
     }
 
     /// A client that trusts the servers.
-    pub fn client(&self) -> Result<Client<'lab>> {
+    pub(crate) fn client(&self) -> Result<Client<'lab>> {
         Ok(Client::new(self.lab.node("client")?, &self.authority)?.limit(Duration::from_secs(8)))
     }
 
     /// The one controller that holds `vip`.
-    pub fn holder(&self, vip: IpAddr) -> Result<&'lab Node> {
+    pub(crate) fn holder(&self, vip: IpAddr) -> Result<&'lab Node> {
         self.lab.holder(vip, LONG)
     }
 
     /// Waits until one controller holds `vip`, directs to as many real servers, knows the other directors, and answers.
-    pub fn settled(&self, vip: IpAddr, servers: usize) -> Result<&'lab Node> {
+    pub(crate) fn settled(&self, vip: IpAddr, servers: usize) -> Result<&'lab Node> {
         let holder = wait::until("one holder that directs to every real server", LONG, || {
-            let [holder] = self.lab.holders(vip)[..] else {
-                return None;
-            };
+            let [holder] = self.lab.holders(vip)[..] else { return None };
             let there = kernel::real_servers(holder, SocketAddr::new(vip, PORT)).ok()?;
             (there.len() == servers).then_some(holder)
         });
@@ -199,15 +186,10 @@ impl<'lab> Cluster<'lab> {
     }
 
     /// What every controller has, for messages.
-    pub fn tables(&self) -> String {
+    pub(crate) fn tables(&self) -> String {
         let mut text = String::new();
         for node in self.lab.controllers() {
-            text += &format!(
-                "{}: {:?}\n{:#?}\n",
-                node.name(),
-                node.addresses(),
-                kernel::saved(node)
-            );
+            text += &format!("{}: {:?}\n{:#?}\n", node.name(), node.addresses(), kernel::saved(node));
         }
         text
     }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 /// `examples/k0s.yaml`, with the prefix that k0s's own test has.
-pub fn ipv4_file() -> String {
+pub(crate) fn ipv4_file() -> String {
     include_str!("../../../examples/k0s.yaml").replace(".200/24", ".200/16")
 }
 
@@ -136,8 +136,7 @@ fn spread(cluster: &Cluster<'_>, vip: IpAddr) -> Result<()> {
         !f.outgoing && f.source_mac() == Some(holders_mac) && to.is_some_and(|to| theirs.contains(&to))
     });
     assert_eq!(strays.count(), 0, "an answer went through the holder");
-    wire::assert_nothing_circled(&frames, &[vip], "steady");
-    Ok(())
+    wire::assert_nothing_circled(cluster.lab, &frames, &[vip], "steady")
 }
 
 /// k0s #4700: every node has the address on `dummyvip0`, and all of them answered for it.

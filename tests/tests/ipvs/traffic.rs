@@ -9,15 +9,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// One connection with one request.
-pub struct Attempt {
+pub(crate) struct Attempt {
     /// From which address.
-    pub source: IpAddr,
+    pub(crate) source: IpAddr,
     /// When, from the start of the stream.
-    pub at: Duration,
+    pub(crate) at: Duration,
     /// How long it took.
-    pub took: Duration,
+    pub(crate) took: Duration,
     /// What came of it.
-    pub outcome: Result<Answer>,
+    pub(crate) outcome: Result<Answer>,
 }
 
 impl fmt::Debug for Attempt {
@@ -31,7 +31,7 @@ impl fmt::Debug for Attempt {
 }
 
 /// Connects from each source in turn, for as long as `work` takes.
-pub fn during<T>(
+pub(crate) fn during<T>(
     client: &Client<'_>,
     sources: &[IpAddr],
     to: SocketAddr,
@@ -49,12 +49,7 @@ pub fn during<T>(
                 let at = started.elapsed();
                 let outcome = client.get_from(*source, to, "/api");
                 let took = started.elapsed() - at;
-                attempts.push(Attempt {
-                    source: *source,
-                    at,
-                    took,
-                    outcome,
-                });
+                attempts.push(Attempt { source: *source, at, took, outcome });
                 thread::sleep(Duration::from_millis(10));
             }
             attempts
@@ -67,26 +62,20 @@ pub fn during<T>(
 }
 
 /// Those that failed.
-pub fn failures(attempts: &[Attempt]) -> Vec<&Attempt> {
+pub(crate) fn failures(attempts: &[Attempt]) -> Vec<&Attempt> {
     attempts.iter().filter(|a| a.outcome.is_err()).collect()
 }
 
 /// The nodes that answered.
-pub fn nodes(attempts: &[Attempt]) -> BTreeSet<&str> {
-    attempts
-        .iter()
-        .filter_map(|a| a.outcome.as_ref().ok())
-        .map(|a| a.node.as_str())
-        .collect()
+pub(crate) fn nodes(attempts: &[Attempt]) -> BTreeSet<&str> {
+    attempts.iter().filter_map(|a| a.outcome.as_ref().ok()).map(|a| a.node.as_str()).collect()
 }
 
 /// One connection from each source: all have to be answered. Gives who served each.
-pub fn round(client: &Client<'_>, sources: &[IpAddr], to: SocketAddr) -> Result<Vec<Answer>> {
+pub(crate) fn round(client: &Client<'_>, sources: &[IpAddr], to: SocketAddr) -> Result<Vec<Answer>> {
     let mut answers = Vec::new();
     for source in sources {
-        let answer = client
-            .get_from(*source, to, "/api")
-            .with_context(|| format!("from {source}"))?;
+        let answer = client.get_from(*source, to, "/api").with_context(|| format!("from {source}"))?;
         if answer.client.ip() != *source {
             bail!("{} saw {} and not {source}", answer.node, answer.client);
         }
