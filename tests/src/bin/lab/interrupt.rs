@@ -1,23 +1,29 @@
 //! Ctrl-C: the lab is taken down in order rather than left behind.
 use anyhow::{Result, bail};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 static ASKED: AtomicBool = AtomicBool::new(false);
 
-/// Takes SIGINT and SIGTERM from now on. Before any other thread starts, so that all of them leave the two alone.
+extern "C" fn note(_: i32) {
+    ASKED.store(true, Ordering::Relaxed);
+}
+
+/// Takes SIGINT and SIGTERM from now on. By handlers and not by a mask: a mask would be the daemons' too.
 pub(crate) fn watch() -> Result<()> {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGINT);
-    signals.add(Signal::SIGTERM);
-    signals.thread_block()?;
-    thread::spawn(move || {
-        while signals.wait().is_ok() {
-            ASKED.store(true, Ordering::Relaxed);
+    let action = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        // SAFETY: the handler stores to an atomic and does nothing else, which is allowed at any moment.
+        #[allow(
+            unsafe_code,
+            reason = "installing a handler is unsafe, since handlers may do harm"
+        )]
+        unsafe {
+            sigaction(signal, &action)?;
         }
-    });
+    }
     Ok(())
 }
 
