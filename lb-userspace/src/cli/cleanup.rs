@@ -11,7 +11,7 @@ pub(super) struct Args {
     #[command(flatten)]
     run_dir: RunDirArg,
     /// While a daemon or its guardian still leaves, wait for so many seconds before refusing.
-    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 2)]
     wait: u64,
     /// Leave what lets the API server here take the packets of directors elsewhere: dummyvip0 with its addresses.
     #[arg(long)]

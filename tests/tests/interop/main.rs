@@ -5,6 +5,7 @@
 mod bout;
 mod k0s;
 mod moves;
+mod shared_vrid;
 mod wire;
 
 use anyhow::Result;

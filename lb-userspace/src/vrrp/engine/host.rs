@@ -6,6 +6,7 @@ use super::super::pool::{PacketKey, VrrpKey};
 use super::super::{InterfaceRef, say};
 use super::{DRAIN, DriverError, Engine};
 use crate::sys::rawsock::{Datagram, Received};
+use lb_common::spec::{Instance, Transport};
 use lb_common::time::Instant;
 use lb_common::vrrp::FaultReason;
 use lb_common::wire::vrrp::peek_vrid;
@@ -46,7 +47,7 @@ impl Engine {
                     // Who is meant is asked before anything is checked: a packet that no instance here waits for is
                     // nobody's error.
                     let vrid = peek_vrid(d.payload).map_or(0, |v| v.get());
-                    if let Some(&i) = self.routes.get(&(key, vrid)) {
+                    if let Some(i) = self.meant(key, vrid, d.source) {
                         self.packet(now, i, &d);
                     }
                 }
@@ -61,6 +62,13 @@ impl Engine {
             }
         }
         self.buffer = buffer;
+    }
+
+    /// The member that a packet is for: the only one of that VRID, or the one that has the sender for a peer.
+    fn meant(&self, key: VrrpKey, vrid: u8, source: IpAddr) -> Option<usize> {
+        let members = self.routes.get(&(key, vrid))?;
+        let has = |i: &&usize| self.members.get(**i).is_some_and(|m| peers(&m.spec).contains(&source));
+        members.iter().find(has).or_else(|| members.first()).copied()
     }
 
     fn packet(&mut self, now: Instant, i: usize, d: &Datagram<'_>) {
@@ -187,6 +195,8 @@ impl Engine {
 
     fn open_sockets(&mut self, now: Instant) {
         self.routes.clear();
+        // Those that got a route, with their peers: a second router of one VRID is one whose peers are others.
+        let mut taken_peers: BTreeMap<usize, Vec<IpAddr>> = BTreeMap::new();
         for (i, m) in self.members.iter_mut().enumerate() {
             m.retry_socket(now);
             if m.own_fault().is_some() {
@@ -198,7 +208,11 @@ impl Engine {
             let name = |r: &Option<InterfaceRef>| r.as_ref().map_or_else(String::new, |i| i.name.clone());
             let via = name(&m.resolution.via);
             let route = (vrrp, m.spec.vrid.get());
-            if self.routes.contains_key(&route) {
+            let taken = self.routes.get(&route).is_some_and(|others| {
+                let mine = peers(&m.spec);
+                mine.is_empty() || others.iter().any(|o| taken_peers.get(o).is_none_or(|p| p.is_empty() || mine.iter().any(|a| p.contains(a))))
+            });
+            if taken {
                 let wait = m.socket_failed(now);
                 say::duplicate_vrid(&m.spec, &via, wait);
                 continue;
@@ -211,7 +225,8 @@ impl Engine {
                 say::socket(&m.spec, &error, wait);
                 continue;
             }
-            self.routes.insert(route, i);
+            self.routes.entry(route).or_default().push(i);
+            taken_peers.insert(i, peers(&m.spec).to_vec());
         }
     }
 
@@ -222,7 +237,7 @@ impl Engine {
             vrrp.entry(*key).or_default().insert(*vrid);
         }
         let mut packet: BTreeMap<PacketKey, Vec<IpAddr>> = BTreeMap::new();
-        for i in self.routes.values() {
+        for i in self.routes.values().flatten() {
             if let Some((key, m)) = self.members.get(*i).and_then(|m| Some((m.packet_key()?, m))) {
                 let vips = m.spec.virtual_ips.iter().map(|p| p.addr());
                 packet.entry(key).or_default().extend(vips);
@@ -230,5 +245,12 @@ impl Engine {
         }
         self.pool.keep_vrrp(vrrp);
         self.pool.keep_packet(packet);
+    }
+}
+
+fn peers(spec: &Instance) -> &[IpAddr] {
+    match &spec.transport {
+        Transport::Multicast => &[],
+        Transport::Unicast { peers, .. } => peers,
     }
 }

@@ -73,8 +73,8 @@ pub(super) struct Engine {
     realtime: Option<u8>,
     next_id: u32,
     vips: Vips,
-    /// Who takes a packet with this VRID on this socket.
-    routes: BTreeMap<(VrrpKey, u8), usize>,
+    /// Who takes a packet with this VRID on this socket: one, or several by unicast whose peers are apart.
+    routes: BTreeMap<(VrrpKey, u8), Vec<usize>>,
     /// Interfaces, settings or faults changed: look at everything again.
     host_changed: bool,
     /// Sockets may be unneeded.
