@@ -156,7 +156,7 @@ fn ports_udp_thresholds_and_timeouts_are_as_the_file_has_them() -> Result<()> {
     let thresholds = listed(holder, &["--thresholds"])?;
     let words = |line: &str| {
         line.split_whitespace()
-            .skip(1)
+            .skip(2)
             .take(2)
             .map(str::to_owned)
             .collect::<Vec<_>>()

@@ -71,16 +71,12 @@ fn hand_over(file: &str, signal: Signal) -> Result<(usize, usize)> {
     assert_ne!(old, new);
     let failures = traffic::failures(&attempts);
     eprintln!("{signal}: {} connections, failed: {failures:#?}", attempts.len());
-    let slow: Vec<_> = attempts
-        .iter()
-        .filter(|a| a.took > Duration::from_millis(900))
-        .collect();
-    eprintln!("{signal}: slow: {slow:#?}");
     assert!(
         kernel::saved(lab.node(old)?)?.iter().all(String::is_empty),
         "the old holder still has virtual servers"
     );
-    wire::assert_nothing_circled(&lab, &capture.finish()?, &[vip()], "a hand-over")?;
+    let frames = capture.finish()?;
+    wire::assert_nothing_circled(&lab, &frames, &[vip()], "a hand-over")?;
     // The API server beside a daemon that left is alive: whoever is balanced to it must reach it.
     let late = seen_in_rounds(&client)?;
     assert!(
