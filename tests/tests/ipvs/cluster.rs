@@ -127,7 +127,11 @@ impl<'lab> Cluster<'lab> {
         let node = self.lab.node(name)?;
         let config = (self.config)(node)?;
         // Files of one family with unicast peers name the real servers themselves.
-        let backends = if config.contains("unicastPeers") { vec![] } else { self.backends()? };
+        let backends = if config.contains("unicastPeers") {
+            vec![]
+        } else {
+            self.backends()?
+        };
         let daemon = Cplb::start(node, &config, &backends)?;
         self.daemons.insert(name.to_owned(), daemon);
         Ok(())
@@ -136,18 +140,25 @@ impl<'lab> Cluster<'lab> {
     /// The `--backend`s: the IPv4 or IPv6 addresses of all controllers, as the virtual IPs are.
     pub(crate) fn backends(&self) -> Result<Vec<String>> {
         let ipv6 = self.vips.first().is_some_and(IpAddr::is_ipv6);
-        let own = self.lab.controllers().map(|n| n.address(ipv6).map(|a| a.to_string()));
+        let own = self
+            .lab
+            .controllers()
+            .map(|n| n.address(ipv6).map(|a| a.to_string()));
         own.collect()
     }
 
     /// A controller's daemon.
     pub(crate) fn daemon(&self, name: &str) -> Result<&Cplb<'lab>> {
-        self.daemons.get(name).with_context(|| format!("no daemon on {name}"))
+        self.daemons
+            .get(name)
+            .with_context(|| format!("no daemon on {name}"))
     }
 
     /// The same, to wait for its end.
     pub(crate) fn daemon_mut(&mut self, name: &str) -> Result<&mut Cplb<'lab>> {
-        self.daemons.get_mut(name).with_context(|| format!("no daemon on {name}"))
+        self.daemons
+            .get_mut(name)
+            .with_context(|| format!("no daemon on {name}"))
     }
 
     /// Tells a daemon to stop and waits until nothing of it runs.
@@ -170,7 +181,9 @@ impl<'lab> Cluster<'lab> {
     /// Waits until one controller holds `vip`, directs to as many real servers, knows the other directors, and answers.
     pub(crate) fn settled(&self, vip: IpAddr, servers: usize) -> Result<&'lab Node> {
         let holder = wait::until("one holder that directs to every real server", LONG, || {
-            let [holder] = self.lab.holders(vip)[..] else { return None };
+            let [holder] = self.lab.holders(vip)[..] else {
+                return None;
+            };
             let there = kernel::real_servers(holder, SocketAddr::new(vip, PORT)).ok()?;
             (there.len() == servers).then_some(holder)
         });
@@ -189,7 +202,12 @@ impl<'lab> Cluster<'lab> {
     pub(crate) fn tables(&self) -> String {
         let mut text = String::new();
         for node in self.lab.controllers() {
-            text += &format!("{}: {:?}\n{:#?}\n", node.name(), node.addresses(), kernel::saved(node));
+            text += &format!(
+                "{}: {:?}\n{:#?}\n",
+                node.name(),
+                node.addresses(),
+                kernel::saved(node)
+            );
         }
         text
     }

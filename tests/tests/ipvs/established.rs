@@ -41,7 +41,9 @@ fn broken(sessions: &mut [(Session, String)]) -> Vec<String> {
 fn moves<'lab>(cluster: &Cluster<'lab>, old: &Node) -> Result<&'lab Node> {
     let to = SocketAddr::new(vip(), PORT);
     let found = wait::until("another holder that directs to all", LONG, || {
-        let [holder] = cluster.lab.holders(vip())[..] else { return None };
+        let [holder] = cluster.lab.holders(vip())[..] else {
+            return None;
+        };
         let there = kernel::real_servers(holder, to).ok()?.len() == 3;
         (holder.name() != old.name() && there).then_some(holder)
     });
@@ -52,23 +54,42 @@ fn moves<'lab>(cluster: &Cluster<'lab>, old: &Node) -> Result<&'lab Node> {
 fn hashed_connections_outlive_a_director_that_stops_and_one_that_is_killed() -> Result<()> {
     needs_ipvs!();
     let lab = lab()?;
-    let server = format!("  virtualServers: [{{ipAddress: {}, lbAlgo: mh, persistenceTimeoutSeconds: 0}}]\n", vip());
+    let server = format!(
+        "  virtualServers: [{{ipAddress: {}, lbAlgo: mh, persistenceTimeoutSeconds: 0}}]\n",
+        vip()
+    );
     let mut cluster = Cluster::same(&lab, &[vip()], &native(&server))?;
     let first = cluster.settled(vip(), 3)?;
     let mut sessions = open(&cluster)?;
-    assert!(sessions.iter().any(|(_, n)| n == first.name()) && sessions.iter().any(|(_, n)| n != first.name()));
-    assert_eq!(broken(&mut sessions), Vec::<String>::new(), "before anything happened");
+    assert!(
+        sessions.iter().any(|(_, n)| n == first.name()) && sessions.iter().any(|(_, n)| n != first.name())
+    );
+    assert_eq!(
+        broken(&mut sessions),
+        Vec::<String>::new(),
+        "before anything happened"
+    );
 
     cluster.stop(first.name())?;
     let second = moves(&cluster, first)?;
-    assert_eq!(broken(&mut sessions), Vec::<String>::new(), "after {} was told to stop", first.name());
+    assert_eq!(
+        broken(&mut sessions),
+        Vec::<String>::new(),
+        "after {} was told to stop",
+        first.name()
+    );
 
     cluster.run(first.name())?;
     cluster.settled(vip(), 3)?;
     cluster.daemon(second.name())?.signal_all(Signal::SIGKILL)?;
     cluster.daemon_mut(second.name())?.wait_all(LONG)?;
     moves(&cluster, second)?;
-    assert_eq!(broken(&mut sessions), Vec::<String>::new(), "after everything on {} was killed", second.name());
+    assert_eq!(
+        broken(&mut sessions),
+        Vec::<String>::new(),
+        "after everything on {} was killed",
+        second.name()
+    );
     Ok(())
 }
 
@@ -76,22 +97,37 @@ fn hashed_connections_outlive_a_director_that_stops_and_one_that_is_killed() -> 
 fn synchronised_connections_outlive_their_director() -> Result<()> {
     needs_ipvs!();
     let lab = lab()?;
-    let rest = format!("  virtualServers: [{{ipAddress: {}}}]\n  connectionSync: {{syncID: 51}}\n", vip());
+    let rest = format!(
+        "  virtualServers: [{{ipAddress: {}}}]\n  connectionSync: {{syncID: 51}}\n",
+        vip()
+    );
     let mut cluster = Cluster::same(&lab, &[vip()], &native(&rest))?;
     let first = cluster.settled(vip(), 3)?;
     one_role_each(&cluster, first)?;
     let mut sessions = open(&cluster)?;
     // The kernel tells of a connection at its 3rd packet and of each template, within two seconds.
     let all_known = || {
-        let known = |n: &Node| n.output(&["ipvsadm", "-L", "-c", "-n"]).is_ok_and(|t| t.matches("ESTABLISHED").count() >= SESSIONS);
+        let known = |n: &Node| {
+            n.output(&["ipvsadm", "-L", "-c", "-n"])
+                .is_ok_and(|t| t.matches("ESTABLISHED").count() >= SESSIONS)
+        };
         let backups = lab.controllers().filter(|n| n.name() != first.name());
         backups.into_iter().all(known).then_some(())
     };
     wait::until("the backups know every connection", LONG, all_known)?;
-    assert_eq!(broken(&mut sessions), Vec::<String>::new(), "before anything happened");
+    assert_eq!(
+        broken(&mut sessions),
+        Vec::<String>::new(),
+        "before anything happened"
+    );
     cluster.stop(first.name())?;
     let second = moves(&cluster, first)?;
-    assert_eq!(broken(&mut sessions), Vec::<String>::new(), "after {} was told to stop", first.name());
+    assert_eq!(
+        broken(&mut sessions),
+        Vec::<String>::new(),
+        "after {} was told to stop",
+        first.name()
+    );
     thread::sleep(Duration::from_secs(1));
     cluster.run(first.name())?;
     cluster.settled(vip(), 3)?;
@@ -101,14 +137,21 @@ fn synchronised_connections_outlive_their_director() -> Result<()> {
 /// The holder sends, the others receive, and nobody does both.
 fn one_role_each(cluster: &Cluster<'_>, holder: &Node) -> Result<()> {
     for node in cluster.lab.controllers() {
-        let wanted = if node.name() == holder.name() { "master" } else { "backup" };
+        let wanted = if node.name() == holder.name() {
+            "master"
+        } else {
+            "backup"
+        };
         let seen = wait::until(&format!("{} as {wanted}", node.name()), LONG, || {
             let text = node.output(&["ipvsadm", "-L", "--daemon"]).ok()?;
             let lines: Vec<&str> = text.lines().filter(|l| l.contains("sync daemon")).collect();
             (lines.len() == 1 && lines[0].starts_with(wanted)).then_some(text.clone())
         });
         let text = seen.with_context(|| format!("{:?}", node.output(&["ipvsadm", "-L", "--daemon"])))?;
-        assert!(text.contains("mcast=eth0") && text.contains("syncid=51"), "{text}");
+        assert!(
+            text.contains("mcast=eth0") && text.contains("syncid=51"),
+            "{text}"
+        );
     }
     Ok(())
 }

@@ -27,7 +27,10 @@ fn listed(node: &Node, options: &[&str]) -> Result<String> {
 #[test]
 fn nat_carries_connections_to_another_port_and_back() -> Result<()> {
     needs_ipvs!();
-    let own = sources(false).iter().map(|a| format!("{a}/24")).collect::<Vec<_>>();
+    let own = sources(false)
+        .iter()
+        .map(|a| format!("{a}/24"))
+        .collect::<Vec<_>>();
     let own: Vec<&str> = own.iter().map(String::as_str).collect();
     // The real servers are in a network of their own, behind the director.
     let lab = Lab::builder()
@@ -59,7 +62,10 @@ fn nat_carries_connections_to_another_port_and_back() -> Result<()> {
     let saved = kernel::saved(director)?;
     let line = format!("-a -t {} -r 10.20.0.11:8443 -m -w 2", service());
     assert!(saved.contains(&line), "{saved:?}");
-    assert!(!kernel::has_link(director, "dummyvip0")?, "NAT needs no address on the real server");
+    assert!(
+        !kernel::has_link(director, "dummyvip0")?,
+        "NAT needs no address on the real server"
+    );
     assert_eq!(director.netns().sysctl_value("ipv4.ip_forward")?, "1");
     let client = Client::new(lab.node("client")?, &authority)?.limit(Duration::from_secs(8));
     let answers = traffic::round(&client, &sources(false), service())?;
@@ -78,7 +84,10 @@ fn tunnels_are_programmed_and_ipip_carries_connections() -> Result<()> {
     needs_ipvs!();
     let lab = lab()?;
     for node in lab.controllers() {
-        node.netns().ip(&format!("link add tun0 type ipip local {}\nlink set tun0 up\n", node.ipv4()?))?;
+        node.netns().ip(&format!(
+            "link add tun0 type ipip local {}\nlink set tun0 up\n",
+            node.ipv4()?
+        ))?;
     }
     let tunnel = |port: u16, kind: &str| {
         format!(
@@ -86,13 +95,18 @@ fn tunnels_are_programmed_and_ipip_carries_connections() -> Result<()> {
             vip()
         )
     };
-    let servers = tunnel(PORT, "{type: ipip}") + &tunnel(7001, "{type: gre}") + &tunnel(7002, "{type: gue, port: 6080}");
+    let servers = tunnel(PORT, "{type: ipip}")
+        + &tunnel(7001, "{type: gre}")
+        + &tunnel(7002, "{type: gue, port: 6080}");
     let cluster = Cluster::same(&lab, &[vip()], &native(&format!("  virtualServers:\n{servers}")))?;
     let holder = cluster.settled(vip(), 3)?;
     let saved = kernel::saved(holder)?;
     let with = |port: u16, options: &str| {
         let start = format!("-a -t {}:{port} -r ", vip());
-        saved.iter().filter(|l| l.starts_with(&start) && l.contains(options)).count()
+        saved
+            .iter()
+            .filter(|l| l.starts_with(&start) && l.contains(options))
+            .count()
     };
     assert_eq!(with(PORT, " -i -w 1"), 3, "{saved:#?}");
     assert_eq!(with(7001, "--tun-type gre"), 3, "{saved:#?}");
@@ -114,7 +128,10 @@ fn ports_udp_thresholds_and_timeouts_are_as_the_file_has_them() -> Result<()> {
          realServers:\n"
     );
     for node in lab.controllers() {
-        file += &format!("        - {{address: {}, weight: 3, upperThreshold: 100, lowerThreshold: 80}}\n", node.ipv4()?);
+        file += &format!(
+            "        - {{address: {}, weight: 3, upperThreshold: 100, lowerThreshold: 80}}\n",
+            node.ipv4()?
+        );
     }
     file += &format!(
         "    - {{ipAddress: {vip}, ports: [5353], protocol: UDP, schedulerFlags: [ops], persistenceTimeoutSeconds: 0}}\n  \
@@ -134,15 +151,31 @@ fn ports_udp_thresholds_and_timeouts_are_as_the_file_has_them() -> Result<()> {
     // Nothing listens on these two: when every check fails, everybody is kept.
     assert_eq!(kernel::real_servers(holder, SocketAddr::new(vip, 9443))?.len(), 3);
     let thresholds = listed(holder, &["--thresholds"])?;
-    let words = |line: &str| line.split_whitespace().skip(1).take(2).map(str::to_owned).collect::<Vec<_>>();
-    assert!(thresholds.lines().any(|l| words(l) == ["100", "80"]), "{thresholds}");
-    assert!(listed(holder, &["--timeout"])?.contains("600 60 120"), "{}", listed(holder, &["--timeout"])?);
+    let words = |line: &str| {
+        line.split_whitespace()
+            .skip(1)
+            .take(2)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert!(
+        thresholds.lines().any(|l| words(l) == ["100", "80"]),
+        "{thresholds}"
+    );
+    assert!(
+        listed(holder, &["--timeout"])?.contains("600 60 120"),
+        "{}",
+        listed(holder, &["--timeout"])?
+    );
 
     let sockets: Vec<UdpSocket> = lab
         .controllers()
         .map(|node| Ok(node.netns().run(|| UdpSocket::bind("0.0.0.0:5353"))??))
         .collect::<Result<_>>()?;
-    let asking = lab.node("client")?.netns().run(|| UdpSocket::bind("0.0.0.0:0"))??;
+    let asking = lab
+        .node("client")?
+        .netns()
+        .run(|| UdpSocket::bind("0.0.0.0:0"))??;
     for _ in 0..6 {
         asking.send_to(b"?", (vip, 5353))?;
         thread::sleep(Duration::from_millis(20));
@@ -163,7 +196,11 @@ fn ports_udp_thresholds_and_timeouts_are_as_the_file_has_them() -> Result<()> {
     let name = holder.name();
     cluster.stop(name)?;
     cplb::run(holder, &["cleanup"])?;
-    assert!(listed(holder, &["--timeout"])?.contains("900 120 300"), "{}", listed(holder, &["--timeout"])?);
+    assert!(
+        listed(holder, &["--timeout"])?.contains("900 120 300"),
+        "{}",
+        listed(holder, &["--timeout"])?
+    );
     Ok(())
 }
 
@@ -186,7 +223,10 @@ fn a_scheduler_that_the_kernel_lacks_is_said_and_the_address_is_carried() -> Res
     let node = lab.node("c1")?;
     let daemon = Cplb::start(node, &native(&file), &["192.168.122.37".to_owned()])?;
     let problem = |status: &serde_json::Value| -> bool {
-        let list = status["kernel"]["problems"].as_array().cloned().unwrap_or_default();
+        let list = status["kernel"]["problems"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         list.iter().any(|p| p.as_str().is_some_and(|p| p.contains("ovf")))
     };
     daemon.wait_status("the scheduler that is not there is named", LONG, problem)?;

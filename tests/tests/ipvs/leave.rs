@@ -19,7 +19,10 @@ fn service() -> SocketAddr {
 }
 
 fn mh() -> String {
-    let server = format!("  virtualServers: [{{ipAddress: {}, lbAlgo: mh, persistenceTimeoutSeconds: 0}}]\n", vip());
+    let server = format!(
+        "  virtualServers: [{{ipAddress: {}, lbAlgo: mh, persistenceTimeoutSeconds: 0}}]\n",
+        vip()
+    );
     native(&server)
 }
 
@@ -27,9 +30,9 @@ fn mh() -> String {
 fn successor<'lab>(cluster: &Cluster<'lab>, gone: &str) -> Result<&'lab Node> {
     let found = wait::until("a successor that directs", LONG, || {
         let others = cluster.lab.controllers().filter(|n| n.name() != gone);
-        others.into_iter().find(|n| {
-            n.holds(vip()) && kernel::real_servers(n, service()).is_ok_and(|list| !list.is_empty())
-        })
+        others
+            .into_iter()
+            .find(|n| n.holds(vip()) && kernel::real_servers(n, service()).is_ok_and(|list| !list.is_empty()))
     });
     found.with_context(|| cluster.tables())
 }
@@ -54,14 +57,23 @@ fn hand_over(file: &str, signal: Signal) -> Result<(usize, usize)> {
     assert_ne!(old, new);
     let failures = traffic::failures(&attempts);
     eprintln!("{signal}: {} connections, failed: {failures:#?}", attempts.len());
-    let slow: Vec<_> = attempts.iter().filter(|a| a.took > Duration::from_millis(900)).collect();
+    let slow: Vec<_> = attempts
+        .iter()
+        .filter(|a| a.took > Duration::from_millis(900))
+        .collect();
     eprintln!("{signal}: slow: {slow:#?}");
-    assert!(kernel::saved(lab.node(old)?)?.iter().all(String::is_empty), "the old holder still has virtual servers");
+    assert!(
+        kernel::saved(lab.node(old)?)?.iter().all(String::is_empty),
+        "the old holder still has virtual servers"
+    );
     assert_eq!(traffic::nodes(&attempts).len(), 3, "{attempts:#?}");
     wire::assert_nothing_circled(&lab, &capture.finish()?, &[vip()], "a hand-over")?;
     // The API server beside a daemon that left is alive: whoever is balanced to it must reach it.
     let late = traffic::round(&client, &sources(false), service())?;
-    eprintln!("afterwards: {:?}", late.iter().map(|a| a.node.as_str()).collect::<Vec<_>>());
+    eprintln!(
+        "afterwards: {:?}",
+        late.iter().map(|a| a.node.as_str()).collect::<Vec<_>>()
+    );
     Ok((attempts.len(), failures.len()))
 }
 
@@ -119,7 +131,9 @@ fn a_dead_node_is_replaced_as_holder_and_as_real_server_and_rejoins() -> Result<
     })
     .with_context(|| cluster.tables())?;
     // Those that were moved stay where they are; others find it.
-    let all: Vec<_> = (0..6).map(|_| traffic::round(&client, &sources(false), service())).collect::<Result<_>>()?;
+    let all: Vec<_> = (0..6)
+        .map(|_| traffic::round(&client, &sources(false), service()))
+        .collect::<Result<_>>()?;
     assert!(!all.is_empty());
     Ok(())
 }
@@ -130,7 +144,11 @@ fn a_backup_that_is_told_to_stop_takes_no_connections_along() -> Result<()> {
     let lab = lab()?;
     let mut cluster = Cluster::same(&lab, &[vip()], &mh())?;
     let holder = cluster.settled(vip(), 3)?.name();
-    let other = lab.controllers().find(|n| n.name() != holder).context("a backup")?.name();
+    let other = lab
+        .controllers()
+        .find(|n| n.name() != holder)
+        .context("a backup")?
+        .name();
     let client = cluster.client()?;
     let ((), attempts) = traffic::during(&client, &sources(false), service(), || {
         thread::sleep(MOMENT);
@@ -138,7 +156,11 @@ fn a_backup_that_is_told_to_stop_takes_no_connections_along() -> Result<()> {
         thread::sleep(MOMENT * 2);
         Ok(())
     })?;
-    assert!(traffic::failures(&attempts).is_empty(), "{:#?}", traffic::failures(&attempts));
+    assert!(
+        traffic::failures(&attempts).is_empty(),
+        "{:#?}",
+        traffic::failures(&attempts)
+    );
     Ok(())
 }
 
@@ -157,18 +179,35 @@ fn after_everything_of_ours_was_killed_nothing_circles_and_cleanup_removes_it() 
         daemon.signal_all(Signal::SIGKILL)?;
         daemon.wait_all(LONG)?;
         let new = successor(&cluster, old.name())?;
-        wait::until("the kernel's lease has ended", LONG, || (!old.holds(vip())).then_some(()))?;
+        wait::until("the kernel's lease has ended", LONG, || {
+            (!old.holds(vip())).then_some(())
+        })?;
         thread::sleep(MOMENT * 2);
         Ok(new)
     })?;
-    eprintln!("{} connections, failed: {:#?}", attempts.len(), traffic::failures(&attempts));
-    assert_eq!(kernel::real_servers(old, service())?.len(), 3, "the dead holder's virtual server is still in its kernel");
+    eprintln!(
+        "{} connections, failed: {:#?}",
+        attempts.len(),
+        traffic::failures(&attempts)
+    );
+    assert_eq!(
+        kernel::real_servers(old, service())?.len(),
+        3,
+        "the dead holder's virtual server is still in its kernel"
+    );
     assert_eq!(lab.holder(vip(), LONG)?.name(), new.name());
     let mut seen = BTreeSet::new();
     for _ in 0..2 {
-        seen.extend(traffic::round(&client, &sources(false), service())?.into_iter().map(|a| a.node));
+        seen.extend(
+            traffic::round(&client, &sources(false), service())?
+                .into_iter()
+                .map(|a| a.node),
+        );
     }
-    assert!(seen.contains(old.name()), "{seen:?}: the node of the dead daemon is a real server like any other");
+    assert!(
+        seen.contains(old.name()),
+        "{seen:?}: the node of the dead daemon is a real server like any other"
+    );
     wire::assert_nothing_circled(&lab, &capture.finish()?, &[vip()], "after everything was killed")?;
 
     let out = cplb::run(old, &["cleanup"])?;
@@ -185,7 +224,10 @@ fn somebody_elses_virtual_server_outlives_all_that_we_do() -> Result<()> {
     let mut cluster = Cluster::same(&lab, &[vip()], &mh())?;
     let holder = cluster.settled(vip(), 3)?;
     let foreign = SocketAddr::new(other_vip(), PORT);
-    for command in [format!("-A -t {foreign} -s wlc"), format!("-a -t {foreign} -r 10.9.8.7:443 -m -w 7")] {
+    for command in [
+        format!("-A -t {foreign} -s wlc"),
+        format!("-a -t {foreign} -r 10.9.8.7:443 -m -w 7"),
+    ] {
         let mut argv = vec!["ipvsadm"];
         argv.extend(command.split(' '));
         holder.output(&argv)?;
@@ -194,9 +236,20 @@ fn somebody_elses_virtual_server_outlives_all_that_we_do() -> Result<()> {
     cluster.stop(holder.name())?;
     cplb::run(holder, &["cleanup"])?;
     let left = kernel::saved(holder)?;
-    assert!(kernel::service_line(holder, foreign)?.contains("-s wlc"), "{left:?}");
-    assert_eq!(kernel::real_servers(holder, foreign)?, ["10.9.8.7:443"], "{left:?}");
-    assert!(left.iter().all(|l| l.is_empty() || l.contains(&foreign.to_string())), "{left:?}");
+    assert!(
+        kernel::service_line(holder, foreign)?.contains("-s wlc"),
+        "{left:?}"
+    );
+    assert_eq!(
+        kernel::real_servers(holder, foreign)?,
+        ["10.9.8.7:443"],
+        "{left:?}"
+    );
+    assert!(
+        left.iter()
+            .all(|l| l.is_empty() || l.contains(&foreign.to_string())),
+        "{left:?}"
+    );
     Ok(())
 }
 
@@ -205,17 +258,32 @@ fn nothing_is_left(node: &Node) -> Result<()> {
     let all = node.output(&["ip", "--oneline", "addr"])?;
     assert!(!all.contains(&vip().to_string()), "{all}");
     assert!(!kernel::has_link(node, "dummyvip0")?);
-    assert!(kernel::saved(node)?.iter().all(String::is_empty), "{:?}", kernel::saved(node)?);
-    assert!(!kernel::tables(node)?.contains("cplb"), "{}", kernel::tables(node)?);
+    assert!(
+        kernel::saved(node)?.iter().all(String::is_empty),
+        "{:?}",
+        kernel::saved(node)?
+    );
+    assert!(
+        !kernel::tables(node)?.contains("cplb"),
+        "{}",
+        kernel::tables(node)?
+    );
     Ok(())
 }
 
 /// Every parameter that we may change.
 fn parameters(node: &Node) -> Result<Vec<String>> {
     let names = [
-        "ipv4.conf.eth0.arp_ignore", "ipv4.conf.eth0.arp_announce", "ipv4.conf.eth0.promote_secondaries",
-        "ipv4.vs.expire_nodest_conn", "ipv4.vs.expire_quiescent_template", "ipv4.vs.sloppy_tcp", "ipv4.ip_forward",
+        "ipv4.conf.eth0.arp_ignore",
+        "ipv4.conf.eth0.arp_announce",
+        "ipv4.conf.eth0.promote_secondaries",
+        "ipv4.vs.expire_nodest_conn",
+        "ipv4.vs.expire_quiescent_template",
+        "ipv4.vs.sloppy_tcp",
+        "ipv4.ip_forward",
     ];
-    names.iter().map(|name| Ok(format!("{name} = {}", node.netns().sysctl_value(name)?))).collect()
+    names
+        .iter()
+        .map(|name| Ok(format!("{name} = {}", node.netns().sysctl_value(name)?)))
+        .collect()
 }
-

@@ -45,12 +45,16 @@ fn watched(lab: &Lab, client: &Client<'_>, when: &str, work: impl FnOnce() -> Re
     let vips = [vip(), other_vip()];
     let capture = wire::tcp_of(lab, &vips)?;
     let [to, and] = vips.map(|v| SocketAddr::new(v, PORT));
-    let (((), second), first) =
-        traffic::during(client, &sources(false), to, || traffic::during(client, &sources(false), and, work))?;
+    let (((), second), first) = traffic::during(client, &sources(false), to, || {
+        traffic::during(client, &sources(false), and, work)
+    })?;
     let all = first.len() + second.len();
     let failed = [traffic::failures(&first), traffic::failures(&second)].concat();
     eprintln!("{when}: {all} connections, {} failed", failed.len());
-    assert!(failed.len() * 3 < all, "{when}: too many failed to tell: {failed:#?}");
+    assert!(
+        failed.len() * 3 < all,
+        "{when}: too many failed to tell: {failed:#?}"
+    );
     wire::assert_nothing_circled(lab, &capture.finish()?, &vips, when)
 }
 
@@ -78,15 +82,24 @@ fn two_virtual_ips_never_send_a_packet_round() -> Result<()> {
         thread::sleep(MOMENT);
         Ok(())
     })?;
-    watched(&lab, &client, "all of the other is killed, and one node holds both", || {
-        cluster.daemon("c2")?.signal_all(Signal::SIGKILL)?;
-        cluster.daemon_mut("c2")?.wait_all(LONG)?;
-        arrives(&cluster, other_vip(), "c3")?;
-        thread::sleep(MOMENT * 2);
-        Ok(())
-    })?;
+    watched(
+        &lab,
+        &client,
+        "all of the other is killed, and one node holds both",
+        || {
+            cluster.daemon("c2")?.signal_all(Signal::SIGKILL)?;
+            cluster.daemon_mut("c2")?.wait_all(LONG)?;
+            arrives(&cluster, other_vip(), "c3")?;
+            thread::sleep(MOMENT * 2);
+            Ok(())
+        },
+    )?;
     let left = kernel::real_servers(lab.node("c2")?, SocketAddr::new(other_vip(), PORT))?;
-    assert_eq!(left.len(), 3, "the killed holder's virtual server is in its kernel: {left:?}");
+    assert_eq!(
+        left.len(),
+        3,
+        "the killed holder's virtual server is in its kernel: {left:?}"
+    );
     watched(&lab, &client, "both come back and take their own over", || {
         cluster.run("c1")?;
         cluster.run("c2")?;
@@ -105,12 +118,23 @@ fn a_packet_that_circles_is_counted() -> Result<()> {
     let service = SocketAddr::new(vip(), PORT).to_string();
     for (node, real) in [("c1", "192.168.122.185"), ("c2", "192.168.122.37")] {
         let node = lab.node(node)?;
-        node.netns().ip("link add d0 type dummy\nlink set d0 up\naddress add 192.168.122.200/32 dev d0\n")?;
+        node.netns()
+            .ip("link add d0 type dummy\nlink set d0 up\naddress add 192.168.122.200/32 dev d0\n")?;
         node.netns().sysctl("ipv4.conf.eth0.arp_ignore", "1")?;
         node.output(&["ipvsadm", "-A", "-t", &service, "-s", "rr"])?;
-        node.output(&["ipvsadm", "-a", "-t", &service, "-r", &format!("{real}:{PORT}"), "-g"])?;
+        node.output(&[
+            "ipvsadm",
+            "-a",
+            "-t",
+            &service,
+            "-r",
+            &format!("{real}:{PORT}"),
+            "-g",
+        ])?;
     }
-    lab.node("c1")?.netns().ip("address add 192.168.122.200/24 dev eth0\n")?;
+    lab.node("c1")?
+        .netns()
+        .ip("address add 192.168.122.200/24 dev eth0\n")?;
     let capture = wire::tcp_of(&lab, &[vip()])?;
     let authority = Authority::new()?;
     let client = Client::new(lab.node("client")?, &authority)?;

@@ -49,7 +49,12 @@ pub(crate) fn during<T>(
                 let at = started.elapsed();
                 let outcome = client.get_from(*source, to, "/api");
                 let took = started.elapsed() - at;
-                attempts.push(Attempt { source: *source, at, took, outcome });
+                attempts.push(Attempt {
+                    source: *source,
+                    at,
+                    took,
+                    outcome,
+                });
                 thread::sleep(Duration::from_millis(10));
             }
             attempts
@@ -68,14 +73,20 @@ pub(crate) fn failures(attempts: &[Attempt]) -> Vec<&Attempt> {
 
 /// The nodes that answered.
 pub(crate) fn nodes(attempts: &[Attempt]) -> BTreeSet<&str> {
-    attempts.iter().filter_map(|a| a.outcome.as_ref().ok()).map(|a| a.node.as_str()).collect()
+    attempts
+        .iter()
+        .filter_map(|a| a.outcome.as_ref().ok())
+        .map(|a| a.node.as_str())
+        .collect()
 }
 
 /// One connection from each source: all have to be answered. Gives who served each.
 pub(crate) fn round(client: &Client<'_>, sources: &[IpAddr], to: SocketAddr) -> Result<Vec<Answer>> {
     let mut answers = Vec::new();
     for source in sources {
-        let answer = client.get_from(*source, to, "/api").with_context(|| format!("from {source}"))?;
+        let answer = client
+            .get_from(*source, to, "/api")
+            .with_context(|| format!("from {source}"))?;
         if answer.client.ip() != *source {
             bail!("{} saw {} and not {source}", answer.node, answer.client);
         }

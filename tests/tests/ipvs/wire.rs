@@ -43,19 +43,31 @@ fn is_client(address: IpAddr) -> bool {
 /// Counts what went round of the clients' packets; `client` is the MAC address of whoever began it.
 pub(crate) fn rounds(frames: &[Frame], vips: &[IpAddr], client: [u8; 6]) -> Rounds {
     let mut sent: BTreeMap<String, (usize, usize)> = BTreeMap::new();
-    let mut seen = Rounds { packets: 0, looped: vec![], passed_twice: 0 };
+    let mut seen = Rounds {
+        packets: 0,
+        looped: vec![],
+        passed_twice: 0,
+    };
     for frame in frames.iter().filter(|f| !f.outgoing) {
         let of_client = |ip: &Ip<'_>| vips.contains(&ip.destination) && is_client(ip.source);
-        let Some(ip) = frame.ip().filter(of_client) else { continue };
+        let Some(ip) = frame.ip().filter(of_client) else {
+            continue;
+        };
         seen.packets += 1;
         seen.passed_twice += usize::from(ip.ttl < TTL - 1);
         let head = &ip.payload[..ip.payload.len().min(20)];
         let key = format!("{} > {} id {} {head:02x?}", ip.source, ip.destination, ip.id);
         let (by_client, by_others) = sent.entry(key).or_default();
-        *(if frame.source_mac() == Some(client) { by_client } else { by_others }) += 1;
+        *(if frame.source_mac() == Some(client) {
+            by_client
+        } else {
+            by_others
+        }) += 1;
     }
     let more = sent.into_iter().filter(|(_, (client, others))| others > client);
-    seen.looped = more.map(|(key, (client, others))| (key, client, others)).collect();
+    seen.looped = more
+        .map(|(key, (client, others))| (key, client, others))
+        .collect();
     seen
 }
 
@@ -63,20 +75,29 @@ pub(crate) fn rounds(frames: &[Frame], vips: &[IpAddr], client: [u8; 6]) -> Roun
 pub(crate) fn assert_nothing_circled(lab: &Lab, frames: &[Frame], vips: &[IpAddr], when: &str) -> Result<()> {
     let seen = rounds(frames, vips, kernel::mac(lab.node("client")?)?);
     assert!(seen.packets > 20, "{when}: too little traffic to tell: {seen:?}");
-    assert!(seen.looped.is_empty() && seen.passed_twice == 0, "{when}: packets went round: {seen:#?}");
+    assert!(
+        seen.looped.is_empty() && seen.passed_twice == 0,
+        "{when}: packets went round: {seen:#?}"
+    );
     Ok(())
 }
 
 /// The MAC addresses that answers from `vip` came from.
 pub(crate) fn answering(frames: &[Frame], vip: IpAddr) -> BTreeSet<[u8; 6]> {
     let from_vip = |frame: &&Frame| !frame.outgoing && frame.ip().is_some_and(|ip| ip.source == vip);
-    frames.iter().filter(from_vip).filter_map(Frame::source_mac).collect()
+    frames
+        .iter()
+        .filter(from_vip)
+        .filter_map(Frame::source_mac)
+        .collect()
 }
 
 /// Asks for `vip` by ARP from the client, and gives the MAC addresses of those who answered.
 pub(crate) fn who_has(lab: &Lab, vip: Ipv4Addr) -> Result<BTreeSet<[u8; 6]>> {
     let client = lab.node("client")?;
-    let IpAddr::V4(own) = client.ipv4()? else { anyhow::bail!("no IPv4 address") };
+    let IpAddr::V4(own) = client.ipv4()? else {
+        anyhow::bail!("no IPv4 address")
+    };
     let mac = kernel::mac(client)?;
     let capture = Capture::start(lab.switch(), move |f| {
         let reply = f.bytes.get(20..22) == Some(&[0, 2]);
@@ -96,5 +117,8 @@ pub(crate) fn who_has(lab: &Lab, vip: Ipv4Addr) -> Result<BTreeSet<[u8; 6]>> {
         thread::sleep(Duration::from_millis(200));
     }
     let frames = capture.finish()?;
-    Ok(frames.iter().filter_map(|f| f.bytes.get(22..28)?.try_into().ok()).collect())
+    Ok(frames
+        .iter()
+        .filter_map(|f| f.bytes.get(22..28)?.try_into().ok())
+        .collect())
 }
