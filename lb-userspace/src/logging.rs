@@ -23,10 +23,24 @@ pub enum Format {
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What to log: error, warn, info, debug, trace, or per module (`info,lb_userspace::vrrp=trace`).
-    #[arg(long, global = true, env = "CPLB_LOG", value_name = "FILTER", default_value = "info", help_heading = "Logging")]
+    #[arg(
+        long,
+        global = true,
+        env = "CPLB_LOG",
+        value_name = "FILTER",
+        default_value = "info",
+        help_heading = "Logging"
+    )]
     log: String,
     /// How lines look.
-    #[arg(long, global = true, env = "CPLB_LOG_FORMAT", value_enum, default_value = "auto", help_heading = "Logging")]
+    #[arg(
+        long,
+        global = true,
+        env = "CPLB_LOG_FORMAT",
+        value_enum,
+        default_value = "auto",
+        help_heading = "Logging"
+    )]
     log_format: Format,
 }
 
@@ -45,11 +59,17 @@ pub fn init(args: &Args) {
         Ok(filter) => (filter, None),
         Err(e) => (EnvFilter::new("info"), Some(e.to_string())),
     };
-    let (writer, guard) =
-        NonBlockingBuilder::default().lossy(true).buffered_lines_limit(16_384).thread_name("log").finish(std::io::stderr());
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(16_384)
+        .thread_name("log")
+        .finish(std::io::stderr());
     *GUARD.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
     let terminal = std::io::stderr().is_terminal();
-    let base = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false);
+    let base = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .with_target(false);
     let json = match args.log_format {
         Format::Auto => !terminal,
         Format::Text => false,

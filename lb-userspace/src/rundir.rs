@@ -16,7 +16,9 @@ pub const DEFAULT: &str = "/run/cplb";
 #[derive(Debug, thiserror::Error)]
 pub enum RunDirError {
     /// It cannot be made or written.
-    #[error("the run directory {path} cannot be used (it holds the lock, the socket and the journal; --run-dir names another)")]
+    #[error(
+        "the run directory {path} cannot be used (it holds the lock, the socket and the journal; --run-dir names another)"
+    )]
     Unusable {
         /// Which.
         path: PathBuf,
@@ -35,7 +37,10 @@ pub enum RunDirError {
 }
 
 fn owner_text(owner: &Option<String>) -> String {
-    owner.as_ref().map(|pid| format!(" (process {pid})")).unwrap_or_default()
+    owner
+        .as_ref()
+        .map(|pid| format!(" (process {pid})"))
+        .unwrap_or_default()
 }
 
 /// The locked directory.
@@ -48,8 +53,15 @@ pub struct RunDir {
 impl RunDir {
     /// Makes and locks it; while it is locked by somebody else, tries for `patience`.
     pub fn open(path: &Path, patience: Duration) -> Result<Self, RunDirError> {
-        let unusable = |source| RunDirError::Unusable { path: path.to_owned(), source };
-        fs::DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(unusable)?;
+        let unusable = |source| RunDirError::Unusable {
+            path: path.to_owned(),
+            source,
+        };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(path)
+            .map_err(unusable)?;
         let deadline = crate::clock::now() + patience;
         let mut said = false;
         loop {
@@ -64,13 +76,19 @@ impl RunDir {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => {
                     write_pid(&lock).map_err(unusable)?;
-                    return Ok(Self { path: path.to_owned(), lock });
+                    return Ok(Self {
+                        path: path.to_owned(),
+                        lock,
+                    });
                 }
                 Err((mut file, _)) if crate::clock::now() >= deadline => {
                     let mut owner = String::new();
                     let _ = file.read_to_string(&mut owner);
                     let owner = Some(owner.trim().to_owned()).filter(|o| !o.is_empty());
-                    return Err(RunDirError::Locked { path: path.to_owned(), owner });
+                    return Err(RunDirError::Locked {
+                        path: path.to_owned(),
+                        owner,
+                    });
                 }
                 Err(_) => {
                     if !said {
@@ -85,9 +103,14 @@ impl RunDir {
 
     /// Takes over a lock that was inherited as `file`.
     pub fn inherited(path: &Path, file: File) -> Result<Self, RunDirError> {
-        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-            .map_err(|_| RunDirError::Locked { path: path.to_owned(), owner: None })?;
-        Ok(Self { path: path.to_owned(), lock })
+        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| RunDirError::Locked {
+            path: path.to_owned(),
+            owner: None,
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            lock,
+        })
     }
 
     /// The open lock, for a child to inherit.
@@ -132,7 +155,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = RunDir::open(dir.path(), Duration::ZERO).unwrap();
         let error = RunDir::open(dir.path(), Duration::ZERO).unwrap_err().to_string();
-        assert!(error.contains(&format!("(process {})", std::process::id())), "{error}");
+        assert!(
+            error.contains(&format!("(process {})", std::process::id())),
+            "{error}"
+        );
         drop(first);
         assert!(RunDir::open(dir.path(), Duration::ZERO).is_ok());
     }

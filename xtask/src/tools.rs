@@ -25,9 +25,13 @@ pub(crate) const KEEPALIVED: Tool = Tool {
     program: "keepalived",
     package: "keepalived",
 };
+pub(crate) const NFT: Tool = Tool {
+    program: "nft",
+    package: "nftables",
+};
 
 /// What the suites need.
-pub(crate) const SUITES: &[Tool] = &[IP, IPVSADM, KEEPALIVED];
+pub(crate) const SUITES: &[Tool] = &[IP, IPVSADM, KEEPALIVED, NFT];
 
 /// Where unpacked packages are.
 fn unpacked() -> PathBuf {

@@ -91,7 +91,10 @@ fn hold(want: &mut Desired, role: &Role) {
     };
     if role.virtual_ips.iter().any(|v| v.family() == Family::Ipv4) {
         // Else the kernel takes a subnet's other addresses away with its first one (`inet_del_ifa`).
-        want.sysctls.insert(Sysctl::ipv4_conf(interface, "promote_secondaries"), Bound::AtLeast(1));
+        want.sysctls.insert(
+            Sysctl::ipv4_conf(interface, "promote_secondaries"),
+            Bound::AtLeast(1),
+        );
     }
     for vip in &role.virtual_ips {
         want.addresses.insert(

@@ -195,7 +195,11 @@ impl Bound {
 
 /// What the director guard has to know (see ARCHITECTURE.md): which packets this node may schedule.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(Serialize, Deserialize), serde(rename_all = "camelCase"))]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize),
+    serde(rename_all = "camelCase")
+)]
 pub struct GuardSpec {
     /// The virtual IPs that it watches.
     pub vips: alloc::collections::BTreeSet<IpAddr>,

@@ -85,13 +85,25 @@ mod tests {
 
     #[test]
     fn a_segment_is_what_the_rfc_draws_and_its_checksum_fits() {
-        let segment =
-            Segment { source: 40_000, destination: 6443, sequence: 7, acknowledgement: 0, flags: SYN, window: 1024 };
+        let segment = Segment {
+            source: 40_000,
+            destination: 6443,
+            sequence: 7,
+            acknowledgement: 0,
+            flags: SYN,
+            window: 1024,
+        };
         let (from, to) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 100]));
         let mut bytes = Vec::new();
         segment.encode(from, to, &mut bytes).unwrap();
         assert_eq!(bytes.len(), 20);
-        assert_eq!(checksum::Sum::pseudo(from, to, TCP, 20).unwrap().bytes(&bytes).finish(), 0);
+        assert_eq!(
+            checksum::Sum::pseudo(from, to, TCP, 20)
+                .unwrap()
+                .bytes(&bytes)
+                .finish(),
+            0
+        );
         assert_eq!(Segment::parse(&bytes), Ok(segment));
         assert!(segment.encode(from, IpAddr::from([0u16; 8]), &mut bytes).is_err());
     }

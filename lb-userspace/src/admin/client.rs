@@ -21,7 +21,9 @@ pub enum ClientError {
         source: std::io::Error,
     },
     /// It took too long.
-    #[error("the cplb at {0} did not answer within 5 s: it hangs (its kernel lease drops the virtual IPs by itself)")]
+    #[error(
+        "the cplb at {0} did not answer within 5 s: it hangs (its kernel lease drops the virtual IPs by itself)"
+    )]
     Slow(PathBuf),
     /// It is not a daemon of this version, or it broke.
     #[error("the cplb at {0} answered something else than its status: {1}")]
@@ -41,18 +43,30 @@ async fn fetch(socket: &Path) -> Result<Status, ClientError> {
     let odd = |e: String| ClientError::Odd(socket.to_owned(), e);
     let stream = UnixStream::connect(socket)
         .await
-        .map_err(|source| ClientError::NotRunning { path: socket.to_owned(), source })?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| odd(e.to_string()))?;
+        .map_err(|source| ClientError::NotRunning {
+            path: socket.to_owned(),
+            source,
+        })?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|e| odd(e.to_string()))?;
     tokio::spawn(connection);
     let request = Request::get("/v1/status")
         .header(hyper::header::HOST, "cplb")
         .body(Empty::<Bytes>::new())
         .map_err(|e| odd(e.to_string()))?;
-    let response = sender.send_request(request).await.map_err(|e| odd(e.to_string()))?;
+    let response = sender
+        .send_request(request)
+        .await
+        .map_err(|e| odd(e.to_string()))?;
     if !response.status().is_success() {
         return Err(odd(response.status().to_string()));
     }
-    let body = response.into_body().collect().await.map_err(|e| odd(e.to_string()))?.to_bytes();
+    let body = response
+        .into_body()
+        .collect()
+        .await
+        .map_err(|e| odd(e.to_string()))?
+        .to_bytes();
     serde_json::from_slice(&body).map_err(|e| odd(e.to_string()))
 }

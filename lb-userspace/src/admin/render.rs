@@ -19,11 +19,22 @@ pub fn render(s: &Status) -> String {
 }
 
 fn head(out: &mut String, s: &Status) -> std::fmt::Result {
-    writeln!(out, "cplb {}  {}  process {}  up {}", s.version, s.name, s.pid, ago(s.started_ms))?;
+    writeln!(
+        out,
+        "cplb {}  {}  process {}  up {}",
+        s.version,
+        s.name,
+        s.pid,
+        ago(s.started_ms)
+    )?;
     writeln!(out, "file {}", s.config)?;
     match &s.reload {
         Some(r) if r.error.is_some() => {
-            writeln!(out, "     the change of {} ago was REFUSED, the file before it is in force:", ago(r.at_ms))?;
+            writeln!(
+                out,
+                "     the change of {} ago was REFUSED, the file before it is in force:",
+                ago(r.at_ms)
+            )?;
             for line in r.error.as_deref().unwrap_or_default().lines() {
                 writeln!(out, "     {line}")?;
             }
@@ -35,21 +46,42 @@ fn head(out: &mut String, s: &Status) -> std::fmt::Result {
 }
 
 fn instances(out: &mut String, s: &Status) -> std::fmt::Result {
-    writeln!(out, "\n{:<16} {:>4} {:<11} {:>4} {:<12} {:<34} ACTIVE ROUTER", "INSTANCE", "VRID", "STATE", "PRIO", "INTERFACE", "VIRTUAL IPS")?;
+    writeln!(
+        out,
+        "\n{:<16} {:>4} {:<11} {:>4} {:<12} {:<34} ACTIVE ROUTER",
+        "INSTANCE", "VRID", "STATE", "PRIO", "INTERFACE", "VIRTUAL IPS"
+    )?;
     for i in &s.roles.instances {
-        let vips = i.virtual_ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        let vips = i
+            .virtual_ips
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(" ");
         let interface = i.interface.as_ref().map_or("-", |r| r.name.as_str());
         writeln!(
             out,
             "{:<16} {:>4} {:<11} {:>4} {:<12} {:<34} {}",
-            i.name, i.vrid, i.state.name(), i.priority, interface, vips, active(i)
+            i.name,
+            i.vrid,
+            i.state.name(),
+            i.priority,
+            interface,
+            vips,
+            active(i)
         )?;
         if let Some(conflict) = &i.conflict {
             writeln!(out, "  ! {conflict}")?;
         }
         if let Some(rejected) = &i.last_rejected {
             let total: u64 = i.counters.rejected.values().sum();
-            writeln!(out, "  ! {total} packets rejected, the last {} ago from {}: {}", ago(rejected.at_ms), rejected.source, rejected.why)?;
+            writeln!(
+                out,
+                "  ! {total} packets rejected, the last {} ago from {}: {}",
+                ago(rejected.at_ms),
+                rejected.source,
+                rejected.why
+            )?;
         }
     }
     Ok(())
@@ -61,7 +93,10 @@ fn active(i: &InstanceView) -> String {
         (State::Leaving, _) => "this node, until the successor is heard".into(),
         (State::Backup, Some(h)) => format!("{} (priority {})", h.address, h.priority),
         (State::Backup, None) => "not heard yet".into(),
-        (State::Initialize, _) => i.fault.map_or_else(|| "-".into(), |f| format!("takes no part: {}", reason(&Reason::Fault(f)))),
+        (State::Initialize, _) => i.fault.map_or_else(
+            || "-".into(),
+            |f| format!("takes no part: {}", reason(&Reason::Fault(f))),
+        ),
     }
 }
 
@@ -72,30 +107,51 @@ fn services(out: &mut String, s: &Status) -> std::fmt::Result {
     }
     writeln!(out, "\nVIRTUAL SERVERS   {}", k.datapath)?;
     if k.services.is_empty() {
-        writeln!(out, "  none on this node: only the holder of a virtual IP directs")?;
+        writeln!(
+            out,
+            "  none on this node: only the holder of a virtual IP directs"
+        )?;
     }
     for v in &k.services {
         service(out, v)?;
     }
     if let Some(guard) = &k.guard {
-        writeln!(out, "  guard: {} packets of other directors delivered here and not sent round again", guard.guarded_packets)?;
+        writeln!(
+            out,
+            "  guard: {} packets of other directors delivered here and not sent round again",
+            guard.guarded_packets
+        )?;
     }
     Ok(())
 }
 
 fn service(out: &mut String, v: &ServiceView) -> std::fmt::Result {
-    let sticky = v.service.persistence.map(|p| format!(" persistent {}", p.timeout.as_secs())).unwrap_or_default();
+    let sticky = v
+        .service
+        .persistence
+        .map(|p| format!(" persistent {}", p.timeout.as_secs()))
+        .unwrap_or_default();
     writeln!(
         out,
         "{} {}{sticky}   {} connections, {} packets, {} bytes in",
         v.service.key, v.service.scheduler, v.connections, v.packets_in, v.bytes_in
     )?;
-    writeln!(out, "  {:<44} {:<7} {:>6} {:>8} {:>8} {:>8} {:>8}", "REAL SERVER", "METHOD", "WEIGHT", "ACTIVE", "INACTIVE", "PERSIST", "TOTAL")?;
+    writeln!(
+        out,
+        "  {:<44} {:<7} {:>6} {:>8} {:>8} {:>8} {:>8}",
+        "REAL SERVER", "METHOD", "WEIGHT", "ACTIVE", "INACTIVE", "PERSIST", "TOTAL"
+    )?;
     for d in &v.destinations {
         writeln!(
             out,
             "  {:<44} {:<7} {:>6} {:>8} {:>8} {:>8} {:>8}",
-            d.address.to_string(), d.forwarding, d.weight, d.active, d.inactive, d.persistent, d.connections
+            d.address.to_string(),
+            d.forwarding,
+            d.weight,
+            d.active,
+            d.inactive,
+            d.persistent,
+            d.connections
         )?;
     }
     Ok(())
@@ -105,13 +161,23 @@ fn health(out: &mut String, s: &Status) -> std::fmt::Result {
     if s.health.is_empty() {
         return Ok(());
     }
-    writeln!(out, "\n{:<46} {:<6} {:>10} {:>9} {:>9}  LAST ERROR", "REAL SERVER", "HEALTH", "LATENCY", "CHECKS", "FAILED")?;
+    writeln!(
+        out,
+        "\n{:<46} {:<6} {:>10} {:>9} {:>9}  LAST ERROR",
+        "REAL SERVER", "HEALTH", "LATENCY", "CHECKS", "FAILED"
+    )?;
     for (address, t) in &s.health {
-        let latency = t.latency_us.map_or_else(|| "-".into(), |us| format!("{}.{:03} ms", us / 1000, us % 1000));
+        let latency = t
+            .latency_us
+            .map_or_else(|| "-".into(), |us| format!("{}.{:03} ms", us / 1000, us % 1000));
         writeln!(
             out,
             "{:<46} {:<6} {:>10} {:>9} {:>9}  {}",
-            address.to_string(), if t.up { "up" } else { "DOWN" }, latency, t.checks, t.failures,
+            address.to_string(),
+            if t.up { "up" } else { "DOWN" },
+            latency,
+            t.checks,
+            t.failures,
             t.last_error.as_deref().unwrap_or("")
         )?;
     }
@@ -119,15 +185,26 @@ fn health(out: &mut String, s: &Status) -> std::fmt::Result {
 }
 
 fn transitions(out: &mut String, s: &Status) -> std::fmt::Result {
-    let mut all: Vec<(&str, &TransitionRecord)> =
-        s.roles.instances.iter().flat_map(|i| i.transitions.iter().map(|t| (i.name.as_str(), t))).collect();
+    let mut all: Vec<(&str, &TransitionRecord)> = s
+        .roles
+        .instances
+        .iter()
+        .flat_map(|i| i.transitions.iter().map(|t| (i.name.as_str(), t)))
+        .collect();
     all.sort_by_key(|(_, t)| t.at_ms);
     if all.is_empty() {
         return Ok(());
     }
     writeln!(out, "\nLAST TRANSITIONS")?;
     for (name, t) in all.iter().rev().take(10).rev() {
-        writeln!(out, "  {}  {name}  {} -> {}: {}", timestamp(t.at_ms), t.from, t.to, reason(&t.reason))?;
+        writeln!(
+            out,
+            "  {}  {name}  {} -> {}: {}",
+            timestamp(t.at_ms),
+            t.from,
+            t.to,
+            reason(&t.reason)
+        )?;
     }
     Ok(())
 }
@@ -160,7 +237,9 @@ pub(super) fn reason(r: &Reason) -> String {
         Reason::SyncGroup => "its sync group decided".into(),
         Reason::Fault(F::NoInterface) => "its interface does not exist".into(),
         Reason::Fault(F::InterfaceDown) => "its interface is down or has no carrier".into(),
-        Reason::Fault(F::NoAddress) => "its interface has no address of its own that adverts could leave from".into(),
+        Reason::Fault(F::NoAddress) => {
+            "its interface has no address of its own that adverts could leave from".into()
+        }
         Reason::Fault(F::Tracked) => "something that it tracks is down".into(),
         Reason::Fault(F::SyncGroup) => "a member of its sync group is at fault".into(),
         Reason::Fault(F::Socket) => "its socket cannot be used".into(),

@@ -61,16 +61,31 @@ fn answer<F: Fn() -> Status>(request: &Request<Incoming>, status: &F) -> Respons
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/v1/status") => match serde_json::to_vec(&status()) {
             Ok(body) => reply(StatusCode::OK, "application/json", body),
-            Err(e) => reply(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", e.to_string().into_bytes()),
+            Err(e) => reply(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "text/plain",
+                e.to_string().into_bytes(),
+            ),
         },
-        (_, "/v1/status") => reply(StatusCode::METHOD_NOT_ALLOWED, "text/plain", b"GET only\n".to_vec()),
-        _ => reply(StatusCode::NOT_FOUND, "text/plain", b"there is /v1/status\n".to_vec()),
+        (_, "/v1/status") => reply(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "text/plain",
+            b"GET only\n".to_vec(),
+        ),
+        _ => reply(
+            StatusCode::NOT_FOUND,
+            "text/plain",
+            b"there is /v1/status\n".to_vec(),
+        ),
     }
 }
 
 fn reply(code: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = code;
-    response.headers_mut().insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
+    response.headers_mut().insert(
+        hyper::header::CONTENT_TYPE,
+        hyper::header::HeaderValue::from_static(kind),
+    );
     response
 }

@@ -21,10 +21,16 @@ pub(super) struct Args {
 /// Takes down everything that carries our mark or stands in the journal. Refuses while a daemon runs.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let run_dir = RunDir::open(&args.run_dir.run_dir, Duration::from_secs(args.wait))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let mut kernel = Kernel::open(&run_dir.journal()).await?;
-        let extent = if args.keep_real_server { Extent::ButRealServer } else { Extent::Everything };
+        let extent = if args.keep_real_server {
+            Extent::ButRealServer
+        } else {
+            Extent::Everything
+        };
         let (done, problems) = kernel.clear_and_tell(extent).await;
         for op in &done {
             println!("{op}");
@@ -35,6 +41,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         for problem in &problems {
             eprintln!("cplb: {problem}");
         }
-        Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(super::FAILED) })
+        Ok(if problems.is_empty() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(super::FAILED)
+        })
     })
 }

@@ -12,6 +12,11 @@ pub(super) struct Args {
 
 /// Prints the script.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    clap_complete::generate(args.shell, &mut super::Cli::command(), "cplb", &mut std::io::stdout());
+    clap_complete::generate(
+        args.shell,
+        &mut super::Cli::command(),
+        "cplb",
+        &mut std::io::stdout(),
+    );
     Ok(ExitCode::SUCCESS)
 }

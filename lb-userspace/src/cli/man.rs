@@ -8,7 +8,10 @@ pub(super) fn run() -> anyhow::Result<ExitCode> {
     let mut command = super::Cli::command();
     command.build();
     clap_mangen::Man::new(command.clone()).render(&mut out)?;
-    for verb in command.get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help") {
+    for verb in command
+        .get_subcommands()
+        .filter(|c| !c.is_hide_set() && c.get_name() != "help")
+    {
         let name = format!("cplb-{}", verb.get_name());
         clap_mangen::Man::new(verb.clone().name(name)).render(&mut out)?;
     }

@@ -72,7 +72,12 @@ pub struct ConfigArg {
     #[arg(long, short, env = "CPLB_CONFIG", value_name = "FILE")]
     pub config: PathBuf,
     /// A real server for every virtual server; may be repeated. A plain k0s.yaml names none.
-    #[arg(long = "backend", env = "CPLB_BACKENDS", value_name = "ADDR[:PORT]", value_delimiter = ',')]
+    #[arg(
+        long = "backend",
+        env = "CPLB_BACKENDS",
+        value_name = "ADDR[:PORT]",
+        value_delimiter = ','
+    )]
     pub backends: Vec<String>,
 }
 

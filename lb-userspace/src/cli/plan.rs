@@ -17,7 +17,9 @@ pub(super) struct Args {
 
 /// Reads, plans, prints; writes nothing.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let overrides = config::Overrides { backends: args.config.backends.clone() };
+    let overrides = config::Overrides {
+        backends: args.config.backends.clone(),
+    };
     let loaded = match config::load(&args.config.config, &overrides) {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -26,7 +28,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     };
     loaded.warn();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let mut kernel = Kernel::open(&args.run_dir.run_dir.join("journal.json")).await?;
         let found = vrrp::resolve_interfaces(&loaded.spec)?;

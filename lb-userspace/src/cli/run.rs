@@ -15,7 +15,9 @@ pub(super) struct Args {
 
 /// Runs until told to stop. SIGHUP, or a change of the file, reads it again; SIGTERM leaves well.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let overrides = config::Overrides { backends: args.config.backends.clone() };
+    let overrides = config::Overrides {
+        backends: args.config.backends.clone(),
+    };
     let loaded = match config::load(&args.config.config, &overrides) {
         Ok(loaded) => loaded,
         Err(error) => {

@@ -22,7 +22,10 @@ pub(super) struct Args {
 
 /// Shows the daemon's status once, or for as long as it is watched.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting a runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting a runtime")?;
     runtime.block_on(async {
         loop {
             let shown = show(args).await;

@@ -15,13 +15,19 @@ pub(super) struct Watcher {
 impl Watcher {
     /// As it is now.
     pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), seen: fingerprint(path), next: None }
+        Self {
+            path: path.to_owned(),
+            seen: fingerprint(path),
+            next: None,
+        }
     }
 
     /// Whether its content is another than at the last [`Self::note`], twice in a row: half a write is no change. A
     /// file that is gone is no change either: what is in force stays.
     pub(super) fn changed(&mut self) -> bool {
-        let Some(now) = fingerprint(&self.path) else { return false };
+        let Some(now) = fingerprint(&self.path) else {
+            return false;
+        };
         let settled = self.next == Some(now);
         self.next = Some(now);
         settled && self.seen != Some(now)

@@ -6,7 +6,12 @@ use std::time::Duration;
 /// Long enough for a successor that missed our priority 0 to find out by itself (three intervals and the skew, and the
 /// linger), short enough for systemd.
 pub fn leave_for(spec: &Spec) -> Duration {
-    let slowest = spec.instances.iter().map(|i| i.advert_interval.duration()).max().unwrap_or_default();
+    let slowest = spec
+        .instances
+        .iter()
+        .map(|i| i.advert_interval.duration())
+        .max()
+        .unwrap_or_default();
     (slowest * 4 + Duration::from_secs(3)).min(Duration::from_secs(60))
 }
 

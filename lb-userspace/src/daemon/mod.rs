@@ -56,7 +56,10 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
         tracing::debug!(%error, "the kernel may kill this process for memory like any other");
     }
     let run_dir = RunDir::open(&options.run_dir, PATIENCE)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting a runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting a runtime")?;
     runtime.block_on(async { Daemon::start(options, loaded, run_dir)?.run().await })
 }
 
@@ -106,7 +109,9 @@ impl Daemon {
         };
         daemon.open_socket(health);
         if !initial.enabled {
-            tracing::warn!("controlPlaneLoadBalancing.enabled is not true: nothing to do until the file says so");
+            tracing::warn!(
+                "controlPlaneLoadBalancing.enabled is not true: nothing to do until the file says so"
+            );
         }
         Ok(daemon)
     }
@@ -174,7 +179,10 @@ impl Daemon {
         }
         let age = self.reconciler.heartbeat().age();
         if age > HUNG {
-            tracing::error!(?age, "the reconciler hangs: ending, so that the guardian leaves in our place");
+            tracing::error!(
+                ?age,
+                "the reconciler hangs: ending, so that the guardian leaves in our place"
+            );
             panic::abort();
         }
         if self.driver.heartbeat().age() < Duration::from_secs(2) {
@@ -202,18 +210,27 @@ impl Daemon {
             }
             Ok(Err(error)) => {
                 let text = error.to_string();
-                tracing::error!(why, problems = text, "the file was REFUSED; the one before it stays in force");
+                tracing::error!(
+                    why,
+                    problems = text,
+                    "the file was REFUSED; the one before it stays in force"
+                );
                 Some(text)
             }
         };
-        *lock(&self.reload) = Some(Reload { at_ms: now_ms(), error });
+        *lock(&self.reload) = Some(Reload {
+            at_ms: now_ms(),
+            error,
+        });
         self.file.note();
         self.tell_guardian();
         notify::ready();
     }
 
     fn tell_guardian(&mut self) {
-        let Some(guardian) = self.guardian.as_mut() else { return };
+        let Some(guardian) = self.guardian.as_mut() else {
+            return;
+        };
         let message = Message::Holding {
             spec: Box::new(self.spec.borrow().as_ref().clone()),
             roles: self.driver.roles().borrow().as_ref().clone(),
@@ -258,7 +275,9 @@ impl Daemon {
         let _ = std::fs::remove_file(self.run_dir.socket());
         anyhow::ensure!(problems.is_empty(), "left behind: {}", problems.join("; "));
         if self.driver.roles().borrow().others_hold() {
-            tracing::info!("left; another node directs, and this one stays its real server until `cplb cleanup`");
+            tracing::info!(
+                "left; another node directs, and this one stays its real server until `cplb cleanup`"
+            );
         } else {
             tracing::info!("left; nothing of ours is in the kernel");
         }

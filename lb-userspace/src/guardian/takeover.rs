@@ -21,7 +21,10 @@ pub fn watch_over(run_dir: &Path) -> anyhow::Result<()> {
     if let Err(error) = crate::sys::process::set_oom_score_adj(-1000) {
         tracing::debug!(%error, "the kernel may kill the guardian for memory like any other");
     }
-    let lock = std::io::stdout().as_fd().try_clone_to_owned().context("taking the run directory's lock over")?;
+    let lock = std::io::stdout()
+        .as_fd()
+        .try_clone_to_owned()
+        .context("taking the run directory's lock over")?;
     let run_dir = RunDir::inherited(run_dir, lock.into())?;
     match last_message()? {
         Some(Message::Holding { spec, roles }) => take_over(&run_dir, *spec, roles),
@@ -44,7 +47,10 @@ fn last_message() -> anyhow::Result<Option<Message>> {
 fn take_over(run_dir: &RunDir, spec: Spec, roles: RoleView) -> anyhow::Result<()> {
     let held = roles.instances.iter().filter(|i| i.holds).count();
     tracing::warn!(held, "the daemon died: leaving in its place");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting a runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting a runtime")?;
     runtime.block_on(async {
         let limit = leave_for(&spec);
         let driver = vrrp::spawn(vrrp::Config::leaving(&spec, &roles)).context("taking the election over")?;

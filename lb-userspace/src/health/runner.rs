@@ -106,9 +106,22 @@ fn reload(
             }
             None => {
                 let gate = Gate::new(target.check.rise, target.check.fall);
-                let report =
-                    TargetReport { up: true, latency_us: None, last_error: None, checks: 0, failures: 0 };
-                entries.insert(address, Entry { task: start(&target), target, gate, report });
+                let report = TargetReport {
+                    up: true,
+                    latency_us: None,
+                    last_error: None,
+                    checks: 0,
+                    failures: 0,
+                };
+                entries.insert(
+                    address,
+                    Entry {
+                        task: start(&target),
+                        target,
+                        gate,
+                        report,
+                    },
+                );
             }
         }
     }
@@ -161,9 +174,16 @@ fn take(address: SocketAddr, entry: &mut Entry, outcome: Result<Duration, String
 }
 
 fn publish(entries: &BTreeMap<SocketAddr, Entry>, out: &watch::Sender<Arc<HealthReport>>) {
-    let down = entries.iter().filter(|(_, e)| !e.gate.is_up()).map(|(a, _)| *a).collect();
+    let down = entries
+        .iter()
+        .filter(|(_, e)| !e.gate.is_up())
+        .map(|(a, _)| *a)
+        .collect();
     let targets = entries.iter().map(|(a, e)| (*a, e.report.clone())).collect();
-    out.send_replace(Arc::new(HealthReport { view: HealthView { down }, targets }));
+    out.send_replace(Arc::new(HealthReport {
+        view: HealthView { down },
+        targets,
+    }));
 }
 
 #[cfg(test)]
@@ -175,8 +195,18 @@ mod tests {
 
     fn target(address: SocketAddr) -> Target {
         let second = Duration::from_secs(1);
-        let check = HealthCheck { kind: HealthCheckKind::Tcp, interval: second, timeout: second, rise: 1, fall: 3 };
-        Target { address, check, vips: BTreeSet::new() }
+        let check = HealthCheck {
+            kind: HealthCheckKind::Tcp,
+            interval: second,
+            timeout: second,
+            rise: 1,
+            fall: 3,
+        };
+        Target {
+            address,
+            check,
+            vips: BTreeSet::new(),
+        }
     }
 
     #[tokio::test]

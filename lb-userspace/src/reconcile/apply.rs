@@ -2,8 +2,8 @@
 //! kernel refuses must not keep the address away.
 use super::kernel::{Kernel, Local, Turn};
 use crate::datapath::ipvs::{SyncOptions, Timeouts};
-use crate::sys::rtnl::{RouteKind, RtnlError};
 use crate::sys::guard::{self, GuardError};
+use crate::sys::rtnl::{RouteKind, RtnlError};
 use crate::sys::{modules, sysctl};
 use anyhow::{Context, anyhow};
 use lb_common::plan::{Address, AddressKey, GuardSpec, LOCAL_LINK, Lifetime, Op, Place, Sysctl};
@@ -77,7 +77,9 @@ impl Kernel {
             }
         }
         if let Err(error) = self.journal.save() {
-            turn.problems.push(format!("writing the journal: {error}; after a crash the next start cannot undo all"));
+            turn.problems.push(format!(
+                "writing the journal: {error}; after a crash the next start cannot undo all"
+            ));
         }
     }
 
@@ -177,15 +179,23 @@ impl Kernel {
         match made {
             Ok(dummy) => {
                 if dummy.adopted {
-                    tracing::info!(link = LOCAL_LINK, "somebody else made this link (k0s does); using it");
+                    tracing::info!(
+                        link = LOCAL_LINK,
+                        "somebody else made this link (k0s does); using it"
+                    );
                 }
                 self.local = Local::Dummy(dummy.index);
                 Ok(())
             }
             Err(RtnlError::Unsupported { .. }) => {
                 let links = self.rtnl.links().await?;
-                let lo = links.iter().find(|l| l.loopback).context("there is no loopback interface")?;
-                tracing::warn!("this kernel has no dummy device: the virtual IPs of direct routing are on lo");
+                let lo = links
+                    .iter()
+                    .find(|l| l.loopback)
+                    .context("there is no loopback interface")?;
+                tracing::warn!(
+                    "this kernel has no dummy device: the virtual IPs of direct routing are on lo"
+                );
                 self.local = Local::Loopback(lo.index);
                 Ok(())
             }
@@ -195,7 +205,9 @@ impl Kernel {
 
     /// Somebody else's link is left as it was found, without our addresses.
     async fn delete_local(&mut self) -> anyhow::Result<()> {
-        let Some(link) = self.rtnl.link_named(LOCAL_LINK).await? else { return Ok(()) };
+        let Some(link) = self.rtnl.link_named(LOCAL_LINK).await? else {
+            return Ok(());
+        };
         if link.alias.as_deref() == Some(ALIAS) {
             self.rtnl.delete_link(link.index).await?;
         }
@@ -225,11 +237,18 @@ impl Kernel {
             .collect();
         let known: Vec<(AddressKey, Lifetime)> = items.iter().flatten().copied().collect();
         let keys = known.iter().map(|(key, _)| *key);
-        let new: Vec<IpAddr> = keys.clone().filter(|k| !self.put.contains(k)).map(|k| k.address.addr()).collect();
+        let new: Vec<IpAddr> = keys
+            .clone()
+            .filter(|k| !self.put.contains(k))
+            .map(|k| k.address.addr())
+            .collect();
         self.put.extend(keys);
         let mut results = self.rtnl.put_addresses(&known).await.into_iter();
         self.wait_until_local(&new).await;
-        items.iter().map(|item| outcome(item.is_some(), &mut results)).collect()
+        items
+            .iter()
+            .map(|item| outcome(item.is_some(), &mut results))
+            .collect()
     }
 
     /// The kernel takes an IPv6 address at once, and packets for it only when a work queue has given it its local route
@@ -261,7 +280,10 @@ impl Kernel {
             self.put.remove(key);
         }
         let mut results = results.into_iter();
-        items.iter().map(|item| outcome(item.is_some(), &mut results)).collect()
+        items
+            .iter()
+            .map(|item| outcome(item.is_some(), &mut results))
+            .collect()
     }
 
     fn key(&self, address: &Address) -> Option<AddressKey> {
@@ -270,18 +292,21 @@ impl Kernel {
             (Place::Local, Local::Dummy(index) | Local::Loopback(index)) => *index,
             (Place::Local, Local::Unknown) => return None,
         };
-        Some(AddressKey { interface, address: address.address })
+        Some(AddressKey {
+            interface,
+            address: address.address,
+        })
     }
 }
 
-fn outcome(
-    known: bool,
-    results: &mut impl Iterator<Item = Result<(), RtnlError>>,
-) -> anyhow::Result<()> {
+fn outcome(known: bool, results: &mut impl Iterator<Item = Result<(), RtnlError>>) -> anyhow::Result<()> {
     if !known {
         return Err(anyhow!("the link for direct routing ({LOCAL_LINK}) is not there"));
     }
-    results.next().context("netlink gave no answer")?.map_err(Into::into)
+    results
+        .next()
+        .context("netlink gave no answer")?
+        .map_err(Into::into)
 }
 
 fn same_kind(a: &Op, b: &Op) -> bool {
@@ -293,5 +318,9 @@ fn same_kind(a: &Op, b: &Op) -> bool {
 
 fn timeouts(t: &IpvsTimeouts) -> Timeouts {
     let seconds = |s: u32| Duration::from_secs(u64::from(s));
-    Timeouts { tcp: seconds(t.tcp), tcp_fin: seconds(t.tcp_fin), udp: seconds(t.udp) }
+    Timeouts {
+        tcp: seconds(t.tcp),
+        tcp_fin: seconds(t.tcp_fin),
+        udp: seconds(t.udp),
+    }
 }

@@ -53,7 +53,11 @@ impl Journal {
                 Entries::default()
             }
         };
-        Self { path: path.to_owned(), now: on_disk.clone(), on_disk }
+        Self {
+            path: path.to_owned(),
+            now: on_disk.clone(),
+            on_disk,
+        }
     }
 
     /// Virtual servers of ours.
@@ -158,14 +162,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal.json");
         let arp = Sysctl::ipv4_conf("eth0.100", "arp_ignore");
-        let key = ServiceKey { address: "192.0.2.1".parse().unwrap(), port: 6443, protocol: Protocol::Tcp };
+        let key = ServiceKey {
+            address: "192.0.2.1".parse().unwrap(),
+            port: 6443,
+            protocol: Protocol::Tcp,
+        };
         let mut journal = Journal::open(&path);
         journal.changing(&arp, 0);
         journal.changing(&arp, 1);
         journal.adding(key);
         journal.save().unwrap();
         let mut again = Journal::open(&path);
-        assert_eq!(again.sysctls().get(&arp), Some(&0), "the administrator's value, not ours");
+        assert_eq!(
+            again.sysctls().get(&arp),
+            Some(&0),
+            "the administrator's value, not ours"
+        );
         assert!(again.services().contains(&key));
         again.restored(&arp);
         again.deleted(&key);

@@ -8,7 +8,9 @@ use crate::sys::modules;
 use crate::sys::rtnl::{Change, Rtnl, Watch};
 use lb_common::health::HealthView;
 use lb_common::model::MacAddr;
-use lb_common::plan::{self, AddressKey, Bound, Desired, Lifetime, LocalLink, Op, Place, Role, desired, diff};
+use lb_common::plan::{
+    self, AddressKey, Bound, Desired, Lifetime, LocalLink, Op, Place, Role, desired, diff,
+};
 use lb_common::spec::{IpvsTimeouts, Spec};
 use lb_common::time::{Duration, Instant};
 use std::collections::{BTreeMap, BTreeSet};
@@ -124,7 +126,10 @@ impl Kernel {
         loop {
             match self.watch.next().await {
                 Ok(changes) => {
-                    if changes.iter().any(|c| matches!(c, Change::Resync | Change::Link(_) | Change::Address(_))) {
+                    if changes
+                        .iter()
+                        .any(|c| matches!(c, Change::Resync | Change::Link(_) | Change::Address(_)))
+                    {
                         return;
                     }
                 }
@@ -175,7 +180,12 @@ impl Kernel {
             }
             self.note_missing(spec, &mut turn);
         }
-        let cx = plan::Context { roles, health, peers: &self.peers, ipvs: self.ipvs.is_some() };
+        let cx = plan::Context {
+            roles,
+            health,
+            peers: &self.peers,
+            ipvs: self.ipvs.is_some(),
+        };
         let mut want = desired(spec, &cx);
         if self.guard.is_none() {
             want.guard = None;
@@ -187,14 +197,16 @@ impl Kernel {
     /// An owner's virtual IP may be the node's own address. That one stays as it is: on a lease, and with our mark, it
     /// would go when the owner leaves, and take the node off its network.
     pub(super) fn leave_own(&self, want: &mut Desired) {
-        want.addresses.retain(|a, _| a.place == Place::Local || !self.own.contains(&a.address.addr()));
+        want.addresses
+            .retain(|a, _| a.place == Place::Local || !self.own.contains(&a.address.addr()));
     }
 
     async fn settle(&mut self, mut want: Desired, spec: &Spec, roles: &[Role], renew: bool, turn: &mut Turn) {
         let have = match self.observe(&want, spec).await {
             Ok(have) => have,
             Err(error) => {
-                turn.problems.push(format!("reading back what the kernel has: {error:#}"));
+                turn.problems
+                    .push(format!("reading back what the kernel has: {error:#}"));
                 return;
             }
         };
@@ -205,8 +217,9 @@ impl Kernel {
         // The guard's own lease first: a new holder's first packet must find it directing.
         self.renew_guard(want, roles, turn).await;
         let failed = self.apply(&ops, turn).await;
-        turn.addresses_in_place =
-            !failed.iter().any(|op| matches!(op, Op::PutAddress(a, _) if a.place != Place::Local));
+        turn.addresses_in_place = !failed
+            .iter()
+            .any(|op| matches!(op, Op::PutAddress(a, _) if a.place != Place::Local));
         if ops.iter().any(|op| matches!(op, Op::SetGuard(_))) {
             self.renew_guard(want, roles, turn).await;
         }
@@ -228,9 +241,13 @@ impl Kernel {
     }
 
     async fn renew_guard(&mut self, want: &Desired, roles: &[Role], turn: &mut Turn) {
-        let (Some(guard), Some(spec)) = (self.guard.as_mut(), want.guard.as_ref()) else { return };
+        let (Some(guard), Some(spec)) = (self.guard.as_mut(), want.guard.as_ref()) else {
+            return;
+        };
         let held = |vip: &IpAddr| {
-            roles.iter().any(|r| r.holds && r.virtual_ips.iter().any(|v| v.addr() == *vip))
+            roles
+                .iter()
+                .any(|r| r.holds && r.virtual_ips.iter().any(|v| v.addr() == *vip))
         };
         let directing: Vec<IpAddr> = spec.vips.iter().copied().filter(held).collect();
         if directing.is_empty() && self.directing.is_empty() {
@@ -246,8 +263,11 @@ impl Kernel {
 
     /// Finds the MAC addresses of the other directors, and lets the kernel ask for those that it does not know.
     pub(super) async fn learn_peers(&mut self, spec: &Spec, roles: &[Role], ask: bool) {
-        let mut others: BTreeSet<IpAddr> =
-            spec.virtual_servers.iter().flat_map(|v| v.real_servers.iter().map(|s| s.address)).collect();
+        let mut others: BTreeSet<IpAddr> = spec
+            .virtual_servers
+            .iter()
+            .flat_map(|v| v.real_servers.iter().map(|s| s.address))
+            .collect();
         for instance in &spec.instances {
             if let lb_common::spec::Transport::Unicast { peers, .. } = &instance.transport {
                 others.extend(peers);
@@ -258,11 +278,18 @@ impl Kernel {
             Err(_) => return,
         };
         let others: Vec<IpAddr> = others.difference(&own).copied().collect();
-        let interfaces: BTreeSet<u32> = roles.iter().filter_map(|r| r.interface.as_ref().map(|(i, _)| *i)).collect();
+        let interfaces: BTreeSet<u32> = roles
+            .iter()
+            .filter_map(|r| r.interface.as_ref().map(|(i, _)| *i))
+            .collect();
         for interface in interfaces {
-            let Ok(table) = self.rtnl.neighbours(interface).await else { continue };
-            let macs: BTreeMap<IpAddr, MacAddr> =
-                table.iter().filter_map(|n| n.usable().map(|mac| (n.ip, mac))).collect();
+            let Ok(table) = self.rtnl.neighbours(interface).await else {
+                continue;
+            };
+            let macs: BTreeMap<IpAddr, MacAddr> = table
+                .iter()
+                .filter_map(|n| n.usable().map(|mac| (n.ip, mac)))
+                .collect();
             for ip in &others {
                 if let Some(mac) = macs.get(ip) {
                     self.known_macs.insert(*ip, *mac);
@@ -281,10 +308,19 @@ impl Kernel {
 
     fn note_missing(&self, spec: &Spec, turn: &mut Turn) {
         if let Some(why) = self.ipvs_missing.as_ref().filter(|_| self.ipvs.is_none()) {
-            turn.problems.push(format!("the virtual IPs are carried and nothing is balanced: {why}"));
+            turn.problems.push(format!(
+                "the virtual IPs are carried and nothing is balanced: {why}"
+            ));
         }
-        let direct = spec.virtual_servers.iter().any(|v| v.forwarding.needs_vip_on_real_server());
-        if let Some(why) = self.guard_missing.as_ref().filter(|_| self.guard.is_none() && direct && self.ipvs.is_some()) {
+        let direct = spec
+            .virtual_servers
+            .iter()
+            .any(|v| v.forwarding.needs_vip_on_real_server());
+        if let Some(why) = self
+            .guard_missing
+            .as_ref()
+            .filter(|_| self.guard.is_none() && direct && self.ipvs.is_some())
+        {
             turn.problems.push(format!(
                 "there is no guard against packets that circle between two directors during a change of holder: {why}"
             ));
@@ -310,7 +346,10 @@ impl Kernel {
 
     /// The same, with what was done.
     pub async fn clear_and_tell(&mut self, extent: Extent) -> (Vec<Op>, Vec<String>) {
-        let mut want = Desired { timeouts: self.journal.timeouts(), ..Desired::default() };
+        let mut want = Desired {
+            timeouts: self.journal.timeouts(),
+            ..Desired::default()
+        };
         let nothing = Spec {
             name: String::new(),
             enabled: false,
@@ -322,7 +361,12 @@ impl Kernel {
         };
         let have = match self.observe(&want, &nothing).await {
             Ok(have) => have,
-            Err(error) => return (vec![], vec![format!("reading back what the kernel has: {error:#}")]),
+            Err(error) => {
+                return (
+                    vec![],
+                    vec![format!("reading back what the kernel has: {error:#}")],
+                );
+            }
         };
         if extent == Extent::ButRealServer {
             keep_real_server(&mut want, &have);
@@ -341,9 +385,14 @@ impl Kernel {
     }
 
     fn service_views(&mut self, want: &Desired) -> Vec<ServiceView> {
-        let Some(ipvs) = self.ipvs.as_mut().filter(|_| !want.services.is_empty()) else { return vec![] };
+        let Some(ipvs) = self.ipvs.as_mut().filter(|_| !want.services.is_empty()) else {
+            return vec![];
+        };
         let Ok(list) = ipvs.services() else { return vec![] };
-        list.into_iter().filter(|o| want.services.contains_key(&o.service.key)).map(service_view).collect()
+        list.into_iter()
+            .filter(|o| want.services.contains_key(&o.service.key))
+            .map(service_view)
+            .collect()
     }
 
     /// What `status` shows of this turn.
@@ -363,10 +412,18 @@ impl Kernel {
                 Local::Loopback(_) => Some("lo".into()),
             },
             services: turn.services,
-            guard: self.guard.as_ref().filter(|_| balances && self.ipvs.is_some()).map(|_| GuardView {
-                peers: self.known_macs.iter().map(|(ip, mac)| format!("{ip} {mac}")).collect(),
-                guarded_packets: self.guarded,
-            }),
+            guard: self
+                .guard
+                .as_ref()
+                .filter(|_| balances && self.ipvs.is_some())
+                .map(|_| GuardView {
+                    peers: self
+                        .known_macs
+                        .iter()
+                        .map(|(ip, mac)| format!("{ip} {mac}"))
+                        .collect(),
+                    guarded_packets: self.guarded,
+                }),
             problems: turn.problems,
             changes: self.changes,
             renewals: self.renewals,
@@ -380,7 +437,10 @@ fn keep_real_server(want: &mut Desired, have: &plan::Observed) {
     let local = have.addresses.keys().filter(|a| a.place == Place::Local);
     want.addresses = local.map(|a| (*a, Lifetime::Forever)).collect();
     want.labels.clone_from(&have.labels);
-    let about_arp = have.changed_sysctls.iter().filter(|s| s.0.ends_with("/arp_ignore") || s.0.ends_with("/arp_announce"));
+    let about_arp = have
+        .changed_sysctls
+        .iter()
+        .filter(|s| s.0.ends_with("/arp_ignore") || s.0.ends_with("/arp_announce"));
     want.sysctls = about_arp.map(|s| (s.clone(), Bound::AtLeast(i32::MIN))).collect();
 }
 
@@ -412,5 +472,9 @@ fn service_view(o: ipvs::Observed) -> ServiceView {
 /// IPVS's timeouts as the specification has them.
 pub(super) fn timeouts_of(t: &ipvs::Timeouts) -> IpvsTimeouts {
     let seconds = |d: Duration| u32::try_from(d.as_secs()).unwrap_or(u32::MAX);
-    IpvsTimeouts { tcp: seconds(t.tcp), tcp_fin: seconds(t.tcp_fin), udp: seconds(t.udp) }
+    IpvsTimeouts {
+        tcp: seconds(t.tcp),
+        tcp_fin: seconds(t.tcp_fin),
+        udp: seconds(t.udp),
+    }
 }

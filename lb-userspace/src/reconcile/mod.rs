@@ -71,14 +71,29 @@ impl Reconciler {
         heartbeat.beat(crate::clock::now());
         let (tear_down, requests) = mpsc::channel(1);
         let beat = heartbeat.clone();
-        let thread = std::thread::Builder::new().name("reconcile".into()).spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            match runtime {
-                Ok(runtime) => runtime.block_on(Loop { inputs, view: view_tx, beat, turns: 0 }.run(requests)),
-                Err(error) => tracing::error!(%error, "the reconciler's runtime cannot start"),
-            }
-        })?;
-        Ok(Self { view, heartbeat, tear_down, thread })
+        let thread = std::thread::Builder::new()
+            .name("reconcile".into())
+            .spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+                match runtime {
+                    Ok(runtime) => runtime.block_on(
+                        Loop {
+                            inputs,
+                            view: view_tx,
+                            beat,
+                            turns: 0,
+                        }
+                        .run(requests),
+                    ),
+                    Err(error) => tracing::error!(%error, "the reconciler's runtime cannot start"),
+                }
+            })?;
+        Ok(Self {
+            view,
+            heartbeat,
+            tear_down,
+            thread,
+        })
     }
 
     /// What it found and did last.
@@ -174,7 +189,9 @@ impl Loop {
         let planned = roles_of(&roles);
         let result = kernel.bring_to(&spec, &planned, &health.view, renew).await;
         if result.addresses_in_place {
-            self.inputs.commander.send(Command::Applied { generation: roles.generation });
+            self.inputs.commander.send(Command::Applied {
+                generation: roles.generation,
+            });
         }
         self.turns += 1;
         let clean = result.problems.is_empty();
@@ -195,7 +212,11 @@ impl Loop {
     /// finds all of it.
     async fn take_down(&self, kernel: &mut Kernel) -> Vec<String> {
         let others = self.inputs.roles.borrow().others_hold();
-        let extent = if others { Extent::ButRealServer } else { Extent::Everything };
+        let extent = if others {
+            Extent::ButRealServer
+        } else {
+            Extent::Everything
+        };
         let mut problems = Vec::new();
         for _ in 0..3 {
             problems = kernel.clear(extent).await;
@@ -224,7 +245,15 @@ pub fn roles_of(view: &RoleView) -> Vec<Role> {
 /// What is wanted, for `cplb plan`.
 pub fn wanted(spec: &Spec, roles: &[Role], kernel: &Kernel) -> Desired {
     let health = lb_common::health::HealthView::default();
-    desired(spec, &Context { roles, health: &health, peers: kernel.peers(), ipvs: kernel.has_ipvs() })
+    desired(
+        spec,
+        &Context {
+            roles,
+            health: &health,
+            peers: kernel.peers(),
+            ipvs: kernel.has_ipvs(),
+        },
+    )
 }
 
 /// What would be done, for `cplb plan`.
@@ -263,4 +292,7 @@ impl Retry {
     }
 }
 
-const _: () = assert!(LEASE.as_secs() > RENEWAL.as_secs() + 1, "a lease outlives one missed renewal");
+const _: () = assert!(
+    LEASE.as_secs() > RENEWAL.as_secs() + 1,
+    "a lease outlives one missed renewal"
+);

@@ -4,7 +4,9 @@ use crate::sys::rtnl::{Address as KernelAddress, Remaining, Scope};
 use crate::sys::sysctl;
 use anyhow::Context;
 use lb_common::model::ServiceKey;
-use lb_common::plan::{Address, AddressKey, Desired, GuardSpec, LOCAL_LINK, LocalLink, Observed, ObservedAddress, Place, Sysctl};
+use lb_common::plan::{
+    Address, AddressKey, Desired, GuardSpec, LOCAL_LINK, LocalLink, Observed, ObservedAddress, Place, Sysctl,
+};
 use lb_common::spec::{IpvsTimeouts, Spec};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -43,16 +45,28 @@ impl Kernel {
 
     /// The guard, if it is whole: a damaged one counts as absent, and is made anew.
     async fn guard(&mut self) -> anyhow::Result<Option<GuardSpec>> {
-        let Some(guard) = self.guard.as_mut() else { return Ok(None) };
-        let Some(state) = guard.read_back().await.context("reading the guard")? else { return Ok(None) };
+        let Some(guard) = self.guard.as_mut() else {
+            return Ok(None);
+        };
+        let Some(state) = guard.read_back().await.context("reading the guard")? else {
+            return Ok(None);
+        };
         self.guarded = state.counters.restored.packets;
-        let spec = GuardSpec { vips: state.spec.vips, peers: state.spec.peers, tunnels: state.spec.tunnels };
+        let spec = GuardSpec {
+            vips: state.spec.vips,
+            peers: state.spec.peers,
+            tunnels: state.spec.tunnels,
+        };
         Ok(Some(spec).filter(|_| state.intact))
     }
 
     /// The link for direct routing. `lo` only once the kernel has said that it has no dummy device.
     async fn find_local(&mut self) -> anyhow::Result<LocalLink> {
-        let found = self.rtnl.link_named(LOCAL_LINK).await.context("looking for the link of direct routing")?;
+        let found = self
+            .rtnl
+            .link_named(LOCAL_LINK)
+            .await
+            .context("looking for the link of direct routing")?;
         match (found, &self.local) {
             (Some(link), _) if link.kind.as_deref() == Some("dummy") => {
                 self.local = Local::Dummy(link.index);
@@ -75,13 +89,21 @@ impl Kernel {
         self.put.retain(|key| there.contains(key));
         let owners = spec.active_instances().iter().filter(|i| i.priority.is_owner());
         let owned: BTreeSet<IpAddr> = owners.flat_map(|i| &i.virtual_ips).map(|v| v.addr()).collect();
-        let own = list.iter().filter(|a| !a.is_ours() && !self.put.contains(&a.key)).map(|a| a.key.address.addr());
+        let own = list
+            .iter()
+            .filter(|a| !a.is_ours() && !self.put.contains(&a.key))
+            .map(|a| a.key.address.addr());
         self.own = own.filter(|a| owned.contains(a)).collect();
         // An earlier run had no dummy device, so this kernel has none.
         let leftover = |lo: &u32| list.iter().any(|a| a.is_ours() && a.key.interface == *lo);
-        if let (Local::Unknown, Some(lo)) =
-            (&self.local, links.iter().find(|l| l.loopback).map(|l| l.index).filter(leftover))
-        {
+        if let (Local::Unknown, Some(lo)) = (
+            &self.local,
+            links
+                .iter()
+                .find(|l| l.loopback)
+                .map(|l| l.index)
+                .filter(leftover),
+        ) {
             self.local = Local::Loopback(lo);
         }
         let place = |a: &KernelAddress| match self.local {
@@ -90,14 +112,27 @@ impl Kernel {
         };
         // A kernel before 5.18 keeps no mark: what this process put is ours all the same, and so is what is on a link
         // that carries our alias. What an earlier run held on another interface had a lease, and is gone by now.
-        let marked = links.iter().find(|l| l.alias.as_deref() == Some(super::apply::ALIAS)).map(|l| l.index);
-        let ours = list
+        let marked = links
             .iter()
-            .filter(|a| a.is_ours() || self.put.contains(&a.key) || (marked == Some(a.key.interface) && a.scope == Scope::Global));
+            .find(|l| l.alias.as_deref() == Some(super::apply::ALIAS))
+            .map(|l| l.index);
+        let ours = list.iter().filter(|a| {
+            a.is_ours()
+                || self.put.contains(&a.key)
+                || (marked == Some(a.key.interface) && a.scope == Scope::Global)
+        });
         Ok(ours
             .map(|a| {
-                let address = Address { place: place(a), address: a.key.address };
-                (address, ObservedAddress { leased: !matches!(a.remaining, Remaining::Forever) && !a.dad_failed })
+                let address = Address {
+                    place: place(a),
+                    address: a.key.address,
+                };
+                (
+                    address,
+                    ObservedAddress {
+                        leased: !matches!(a.remaining, Remaining::Forever) && !a.dad_failed,
+                    },
+                )
             })
             .collect())
     }
@@ -107,16 +142,27 @@ impl Kernel {
         &mut self,
         want: &Desired,
         spec: &Spec,
-    ) -> anyhow::Result<BTreeMap<ServiceKey, (lb_common::plan::Service, Vec<lb_common::plan::Destination>)>> {
+    ) -> anyhow::Result<BTreeMap<ServiceKey, (lb_common::plan::Service, Vec<lb_common::plan::Destination>)>>
+    {
         let mut ours: BTreeSet<ServiceKey> = self.journal.services().clone();
         ours.extend(spec.virtual_servers.iter().map(|v| v.key));
         ours.extend(want.services.keys());
-        let Some(ipvs) = self.ipvs.as_mut().filter(|_| !ours.is_empty()) else { return Ok(BTreeMap::new()) };
+        let Some(ipvs) = self.ipvs.as_mut().filter(|_| !ours.is_empty()) else {
+            return Ok(BTreeMap::new());
+        };
         let list = ipvs.services().context("reading the virtual servers")?;
         Ok(list
             .into_iter()
             .filter(|o| ours.contains(&o.service.key))
-            .map(|o| (o.service.key, (o.service, o.destinations.into_iter().map(|d| d.destination).collect())))
+            .map(|o| {
+                (
+                    o.service.key,
+                    (
+                        o.service,
+                        o.destinations.into_iter().map(|d| d.destination).collect(),
+                    ),
+                )
+            })
             .collect())
     }
 }

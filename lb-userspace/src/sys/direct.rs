@@ -5,7 +5,10 @@
 //! answer is seen by it before the kernel drops it (its source, the virtual IP, is an address of this host: a martian,
 //! `fib_validate_source()` in `net/ipv4/fib_frontend.c`). A RST ends the half connection; the server's accept queue
 //! never sees it.
-#![expect(unsafe_code, reason = "registering a descriptor with the runtime has no safe form")]
+#![expect(
+    unsafe_code,
+    reason = "registering a descriptor with the runtime has no safe form"
+)]
 
 use super::packet::link_address;
 use lb_common::model::MacAddr;
@@ -66,9 +69,17 @@ pub async fn ask(path: &Path, from_port: u16, sequence: u32, limit: Duration) ->
 
 fn open(path: &Path, from_port: u16) -> io::Result<AsyncFd<Socket>> {
     // Protocol 0 receives nothing: the filter is there before the first packet can be.
-    let socket = Socket::new_raw(Domain::PACKET, Type::RAW.nonblocking().cloexec(), Some(Protocol::from(0)))?;
+    let socket = Socket::new_raw(
+        Domain::PACKET,
+        Type::RAW.nonblocking().cloexec(),
+        Some(Protocol::from(0)),
+    )?;
     socket.attach_filter(&filter(path, from_port))?;
-    let ethertype = if path.vip.is_ipv4() { ethernet::IPV4 } else { ethernet::IPV6 };
+    let ethertype = if path.vip.is_ipv4() {
+        ethernet::IPV4
+    } else {
+        ethernet::IPV6
+    };
     socket.bind(&link_address(path.interface, ethertype))?;
     // SAFETY: a `Socket` owns its descriptor and gives the same one for as long as it lives; it is moved in here, and
     // nothing takes it out.
@@ -76,8 +87,14 @@ fn open(path: &Path, from_port: u16) -> io::Result<AsyncFd<Socket>> {
 }
 
 fn send(socket: &AsyncFd<Socket>, path: &Path, from_port: u16, sequence: u32, flags: u8) -> io::Result<()> {
-    let segment =
-        Segment { source: from_port, destination: path.port, sequence, acknowledgement: 0, flags, window: 1024 };
+    let segment = Segment {
+        source: from_port,
+        destination: path.port,
+        sequence,
+        acknowledgement: 0,
+        flags,
+        window: 1024,
+    };
     let frame = frame(path, &segment).map_err(io::Error::other)?;
     socket.get_ref().send(&frame).map(|_| ())
 }
@@ -117,7 +134,14 @@ fn packet_v4(source: Ipv4Addr, destination: Ipv4Addr) -> ipv4::Header<'static> {
 }
 
 fn packet_v6(source: Ipv6Addr, destination: Ipv6Addr) -> ipv6::Header {
-    ipv6::Header { traffic_class: 0, flow_label: 0, next_header: TCP, hop_limit: 64, source, destination }
+    ipv6::Header {
+        traffic_class: 0,
+        flow_label: 0,
+        next_header: TCP,
+        hop_limit: 64,
+        source,
+        destination,
+    }
 }
 
 async fn listen(socket: &AsyncFd<Socket>, path: &Path, from_port: u16, sequence: u32) -> io::Result<Answer> {
@@ -152,7 +176,13 @@ fn answer(frame: &[u8], path: &Path, from_port: u16, sequence: u32) -> Option<An
     };
     let s = Segment::parse(payload).ok()?;
     let ours = (source, destination, s.source, s.destination, s.acknowledgement)
-        == (path.vip, path.own_ip, path.port, from_port, sequence.wrapping_add(1));
+        == (
+            path.vip,
+            path.own_ip,
+            path.port,
+            from_port,
+            sequence.wrapping_add(1),
+        );
     if !ours {
         None
     } else if s.flags & RST != 0 {
@@ -168,7 +198,11 @@ fn filter(path: &Path, from_port: u16) -> Vec<SockFilter> {
     const LD_WORD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
     const JEQ: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
     const RET: u16 = 0x06; // BPF_RET | BPF_K
-    let (protocol_at, ports_at) = if path.vip.is_ipv4() { (14 + 9, 14 + 20) } else { (14 + 6, 14 + 40) };
+    let (protocol_at, ports_at) = if path.vip.is_ipv4() {
+        (14 + 9, 14 + 20)
+    } else {
+        (14 + 6, 14 + 40)
+    };
     let ports = u32::from(path.port) << 16 | u32::from(from_port);
     vec![
         SockFilter::new(LD_BYTE, 0, 0, protocol_at),

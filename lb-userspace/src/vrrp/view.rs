@@ -18,15 +18,17 @@ pub struct RoleView {
 impl RoleView {
     /// Whether another node holds something of ours, as far as it was heard when this one left, or now.
     pub fn others_hold(&self) -> bool {
-        self.instances.iter().any(|i| match (i.state, i.transitions.last()) {
-            (State::Backup, _) => i.active.is_some(),
-            (State::Initialize, Some(t)) => match t.reason {
-                Reason::Succeeded { .. } => true,
-                Reason::Shutdown => t.from == State::Backup,
+        self.instances
+            .iter()
+            .any(|i| match (i.state, i.transitions.last()) {
+                (State::Backup, _) => i.active.is_some(),
+                (State::Initialize, Some(t)) => match t.reason {
+                    Reason::Succeeded { .. } => true,
+                    Reason::Shutdown => t.from == State::Backup,
+                    _ => false,
+                },
                 _ => false,
-            },
-            _ => false,
-        })
+            })
     }
 }
 

@@ -21,7 +21,10 @@ fn towards(name: &str, last: u8, priority: u8, from: &str, to: &str) -> Instance
 fn two_routers_of_one_id_are_told_apart_by_their_peers() -> Result<()> {
     let lab = Lab::k0s()?;
     let (c1, c2, c3) = ("192.168.122.37", "192.168.122.185", "192.168.122.87");
-    let both = [towards("with-c2", 201, 200, c1, c2), towards("with-c3", 202, 200, c1, c3)];
+    let both = [
+        towards("with-c2", 201, 200, c1, c2),
+        towards("with-c3", 202, 200, c1, c3),
+    ];
     let mut holder = Cplb::start(lab.node("c1")?, &native::configuration(&both, ""), &[])?;
     standing::wait(&holder, "it holds both", PATIENCE, |s| s.is_all("Active"))?;
     let second = [towards("with-c1", 201, 100, c2, c1)];

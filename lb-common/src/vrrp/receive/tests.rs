@@ -232,7 +232,10 @@ fn over_ipv6_a_first_vip_that_is_not_link_local_is_noted() {
         &sent(&with(&["2001:db8::100"]), sender, group),
     )
     .unwrap();
-    assert!(!notes.first_not_link_local && notes.addresses.is_none(), "both sides have it so");
+    assert!(
+        !notes.first_not_link_local && notes.addresses.is_none(),
+        "both sides have it so"
+    );
     six.addresses.push(ip("fe80::100"));
     let good = sent(&with(&["fe80::100", "2001:db8::100"]), sender, group);
     assert!(receive(&six, meta(sender), &good).unwrap().1.is_empty());

@@ -10,7 +10,9 @@ use std::time::Duration;
 /// Asks `server` for its answer to `vip`. A server that is this node, or behind a router (where direct routing cannot
 /// be), is not asked. The error is a sentence.
 pub(super) async fn probe(server: SocketAddr, vip: IpAddr, limit: Duration) -> Result<(), String> {
-    let Some(path) = path(server, vip).await? else { return Ok(()) };
+    let Some(path) = path(server, vip).await? else {
+        return Ok(());
+    };
     // From the range that Linux does not use for its own connections by default (32768-60999).
     let now = crate::clock::now().as_nanos();
     let [.., a, b, c, d] = (now / 1000).to_be_bytes();
@@ -18,7 +20,10 @@ pub(super) async fn probe(server: SocketAddr, vip: IpAddr, limit: Duration) -> R
     let sequence = u32::from_be_bytes([c, d, a, b]);
     match ask(&path, from_port, sequence, limit).await {
         Ok(Answer::Accepts) => Ok(()),
-        Ok(Answer::Refuses) => Err(format!("its node takes packets for {vip}, but nothing listens there on port {}", server.port())),
+        Ok(Answer::Refuses) => Err(format!(
+            "its node takes packets for {vip}, but nothing listens there on port {}",
+            server.port()
+        )),
         Ok(Answer::Silence) => Err(format!(
             "it answers on its own address, but its node takes no packets for {vip}: does cplb run there, and is the address on dummyvip0?"
         )),
@@ -30,14 +35,33 @@ async fn path(server: SocketAddr, vip: IpAddr) -> Result<Option<Path>, String> {
     let failed = |e: crate::sys::rtnl::RtnlError| e.to_string();
     let mut rtnl = Rtnl::open().map_err(failed)?;
     let route = rtnl.route_to(server.ip()).await.map_err(failed)?;
-    let Some(Route { interface, via: None, source: Some(own_ip), kind: RouteKind::Unicast, .. }) = route else {
+    let Some(Route {
+        interface,
+        via: None,
+        source: Some(own_ip),
+        kind: RouteKind::Unicast,
+        ..
+    }) = route
+    else {
         return Ok(None);
     };
     let links = rtnl.links().await.map_err(failed)?;
     let own_mac = links.iter().find(|l| l.index == interface).and_then(|l| l.mac);
     let table = rtnl.neighbours(interface).await.map_err(failed)?;
-    let server_mac = table.iter().find(|n| n.ip == server.ip()).and_then(|n| n.usable());
+    let server_mac = table
+        .iter()
+        .find(|n| n.ip == server.ip())
+        .and_then(|n| n.usable());
     // The connection to its own address came first, so it is known unless the link has no such thing (a tunnel, `lo`).
-    let (Some(own_mac), Some(server_mac)) = (own_mac, server_mac) else { return Ok(None) };
-    Ok(Some(Path { interface, own_mac, own_ip, server_mac, vip, port: server.port() }))
+    let (Some(own_mac), Some(server_mac)) = (own_mac, server_mac) else {
+        return Ok(None);
+    };
+    Ok(Some(Path {
+        interface,
+        own_mac,
+        own_ip,
+        server_mac,
+        vip,
+        port: server.port(),
+    }))
 }

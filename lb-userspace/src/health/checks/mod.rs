@@ -25,7 +25,11 @@ pub(super) fn targets(spec: &Spec) -> BTreeMap<SocketAddr, Target> {
     if !spec.enabled {
         return out;
     }
-    for vs in spec.virtual_servers.iter().filter(|vs| vs.health_check.kind != HealthCheckKind::None) {
+    for vs in spec
+        .virtual_servers
+        .iter()
+        .filter(|vs| vs.health_check.kind != HealthCheckKind::None)
+    {
         for server in &vs.real_servers {
             let address = SocketAddr::new(server.address, server.port);
             let target = out.entry(address).or_insert_with(|| Target {

@@ -67,7 +67,11 @@ impl Engine {
     /// The member that a packet is for: the only one of that VRID, or the one that has the sender for a peer.
     fn meant(&self, key: VrrpKey, vrid: u8, source: IpAddr) -> Option<usize> {
         let members = self.routes.get(&(key, vrid))?;
-        let has = |i: &&usize| self.members.get(**i).is_some_and(|m| peers(&m.spec).contains(&source));
+        let has = |i: &&usize| {
+            self.members
+                .get(**i)
+                .is_some_and(|m| peers(&m.spec).contains(&source))
+        };
         members.iter().find(has).or_else(|| members.first()).copied()
     }
 
@@ -210,7 +214,12 @@ impl Engine {
             let route = (vrrp, m.spec.vrid.get());
             let taken = self.routes.get(&route).is_some_and(|others| {
                 let mine = peers(&m.spec);
-                mine.is_empty() || others.iter().any(|o| taken_peers.get(o).is_none_or(|p| p.is_empty() || mine.iter().any(|a| p.contains(a))))
+                mine.is_empty()
+                    || others.iter().any(|o| {
+                        taken_peers
+                            .get(o)
+                            .is_none_or(|p| p.is_empty() || mine.iter().any(|a| p.contains(a)))
+                    })
             });
             if taken {
                 let wait = m.socket_failed(now);

@@ -141,6 +141,20 @@ impl Scene {
         found
     }
 
+    /// Waits until the node takes packets for the address, whoever holds it.
+    pub(crate) fn takes_connections(&self, name: &str, limit: Duration) -> Result<()> {
+        let node = self.lab.node(name)?;
+        let anywhere = || {
+            node.addresses()
+                .values()
+                .flatten()
+                .any(|address| *address == self.vip)
+        };
+        wait::until(&format!("{} on {name}", self.vip), limit, || {
+            anywhere().then_some(())
+        })
+    }
+
     /// What `ipvsadm` lists on a node.
     pub(crate) fn virtual_servers(&self, name: &str) -> String {
         let listed = self
