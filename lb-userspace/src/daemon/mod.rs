@@ -34,8 +34,13 @@ pub use leave::{leave_for, wait_for_leaving};
 
 /// How long a start waits for the guardian of the run before it.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The reconciler turns each second; older than this, it hangs, and a holder that cannot write is none.
-const HUNG: Duration = Duration::from_secs(8);
+/// The reconciler turns each second. Older than this, the kernel lease has run out, and a holder without an address
+/// should be none: its priority is lowered to the least, so that another preempts.
+const SLUGGISH: Duration = Duration::from_secs(4);
+/// Older than this, it hangs for good.
+const HUNG: Duration = Duration::from_secs(30);
+/// What tracking may take away at most: any priority but an owner's becomes 1.
+const LEAST: i32 = -253;
 
 /// How to run.
 #[derive(Clone, Debug)]
@@ -74,6 +79,8 @@ struct Daemon {
     guardian_pid: Arc<Mutex<Option<u32>>>,
     signals: Signals,
     file: files::Watcher,
+    /// Whether the priority is lowered because the reconciler does not turn.
+    gave_way: bool,
 }
 
 impl Daemon {
@@ -89,7 +96,7 @@ impl Daemon {
         let reconciler = Reconciler::spawn(Inputs {
             spec: spec_rx,
             roles: driver.roles(),
-            health: health.clone(),
+            health: health.view,
             commander: driver.commander(),
             election: driver.heartbeat(),
             journal: run_dir.journal(),
@@ -106,8 +113,9 @@ impl Daemon {
             reload: Arc::new(Mutex::new(None)),
             signals,
             file,
+            gave_way: false,
         };
-        daemon.open_socket(health);
+        daemon.open_socket(health.report);
         if !initial.enabled {
             tracing::warn!(
                 "controlPlaneLoadBalancing.enabled is not true: nothing to do until the file says so"
@@ -133,7 +141,7 @@ impl Daemon {
             reload: lock(&reload).clone(),
             roles: roles.borrow().as_ref().clone(),
             kernel: view.borrow().as_ref().clone(),
-            health: health.borrow().targets.clone(),
+            health: health.borrow().as_ref().clone(),
         };
         if let Err(error) = admin::serve(&path, status) {
             tracing::warn!(path = %path.display(), %error, "the status socket cannot be opened: `cplb status` will not work");
@@ -178,6 +186,7 @@ impl Daemon {
             election_ended();
         }
         let age = self.reconciler.heartbeat().age();
+        self.weigh(age);
         if age > HUNG {
             tracing::error!(
                 ?age,
@@ -187,6 +196,27 @@ impl Daemon {
         }
         if self.driver.heartbeat().age() < Duration::from_secs(2) {
             notify::alive();
+        }
+    }
+
+    /// Gives way while the reconciler cannot keep the addresses, and comes back when it can.
+    fn weigh(&mut self, age: Duration) {
+        let sluggish = age > SLUGGISH;
+        if sluggish == self.gave_way {
+            return;
+        }
+        self.gave_way = sluggish;
+        if sluggish {
+            tracing::warn!(?age, "the reconciler does not turn, so addresses are not renewed: giving way with the least priority");
+        } else {
+            tracing::info!("the reconciler turns again: back to the configured priority");
+        }
+        for instance in self.spec.borrow().active_instances() {
+            let weight = if sluggish { LEAST } else { 0 };
+            self.driver.commander().send(Command::Weight {
+                instance: instance.name.clone(),
+                weight,
+            });
         }
     }
 

@@ -1,11 +1,11 @@
 //! The guardian's end: waits for the daemon's, then leaves in its place.
 use super::Message;
 use crate::daemon::{leave_for, wait_for_leaving};
-use crate::health::HealthReport;
 use crate::reconcile::{Inputs, Reconciler};
 use crate::rundir::RunDir;
 use crate::vrrp::{self, RoleView};
 use anyhow::Context;
+use lb_common::health::HealthView;
 use lb_common::spec::Spec;
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
@@ -56,7 +56,7 @@ fn take_over(run_dir: &RunDir, spec: Spec, roles: RoleView) -> anyhow::Result<()
         let driver = vrrp::spawn(vrrp::Config::leaving(&spec, &roles)).context("taking the election over")?;
         let (merged, merged_rx) = watch::channel(Arc::new(merge(&roles, &driver.roles().borrow())));
         let (_spec, spec_rx) = watch::channel(Arc::new(spec));
-        let (_health, health_rx) = watch::channel(Arc::new(HealthReport::default()));
+        let (_health, health_rx) = watch::channel(Arc::new(HealthView::default()));
         let reconciler = Reconciler::spawn(Inputs {
             spec: spec_rx,
             roles: merged_rx,

@@ -6,4 +6,4 @@ mod checks;
 mod runner;
 
 pub use checks::Target;
-pub use runner::{HealthReport, TargetReport, spawn};
+pub use runner::{Health, HealthReport, TargetReport, spawn};

@@ -30,13 +30,21 @@ pub struct TargetReport {
     pub failures: u64,
 }
 
-/// Everything that is checked.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HealthReport {
-    /// What the planner needs.
-    pub view: HealthView,
-    /// What a person wants to know.
-    pub targets: BTreeMap<SocketAddr, TargetReport>,
+/// What a person wants to know of everything that is checked.
+pub type HealthReport = BTreeMap<SocketAddr, TargetReport>;
+
+/// What the checks found.
+#[derive(Clone, Debug)]
+pub struct Health {
+    /// What the planner needs: changes when a real server goes up or down.
+    pub view: watch::Receiver<Arc<HealthView>>,
+    /// What `status` shows: changes with every check.
+    pub report: watch::Receiver<Arc<HealthReport>>,
+}
+
+struct Out {
+    view: watch::Sender<Arc<HealthView>>,
+    report: watch::Sender<Arc<HealthReport>>,
 }
 
 struct Entry {
@@ -49,13 +57,18 @@ struct Entry {
 type Found = (SocketAddr, Result<Duration, String>);
 
 /// Starts checking what `spec` names, for as long as `spec` lives.
-pub fn spawn(spec: watch::Receiver<Arc<Spec>>) -> watch::Receiver<Arc<HealthReport>> {
-    let (tx, rx) = watch::channel(Arc::new(HealthReport::default()));
-    tokio::spawn(run(spec, tx));
-    rx
+pub fn spawn(spec: watch::Receiver<Arc<Spec>>) -> Health {
+    let (view_in, view) = watch::channel(Arc::default());
+    let (report_in, report) = watch::channel(Arc::default());
+    let out = Out {
+        view: view_in,
+        report: report_in,
+    };
+    tokio::spawn(run(spec, out));
+    Health { view, report }
 }
 
-async fn run(mut spec: watch::Receiver<Arc<Spec>>, out: watch::Sender<Arc<HealthReport>>) {
+async fn run(mut spec: watch::Receiver<Arc<Spec>>, out: Out) {
     let (found_tx, mut found) = mpsc::channel::<Found>(256);
     let slots = Arc::new(Semaphore::new(CONCURRENCY));
     let mut entries = BTreeMap::new();
@@ -173,17 +186,23 @@ fn take(address: SocketAddr, entry: &mut Entry, outcome: Result<Duration, String
     }
 }
 
-fn publish(entries: &BTreeMap<SocketAddr, Entry>, out: &watch::Sender<Arc<HealthReport>>) {
+fn publish(entries: &BTreeMap<SocketAddr, Entry>, out: &Out) {
     let down = entries
         .iter()
         .filter(|(_, e)| !e.gate.is_up())
         .map(|(a, _)| *a)
         .collect();
-    let targets = entries.iter().map(|(a, e)| (*a, e.report.clone())).collect();
-    out.send_replace(Arc::new(HealthReport {
-        view: HealthView { down },
-        targets,
-    }));
+    let view = HealthView { down };
+    // The reconciler turns with every change: a check that found what it knew is none.
+    out.view.send_if_modified(|old| {
+        let changed = **old != view;
+        if changed {
+            *old = Arc::new(view);
+        }
+        changed
+    });
+    let report = entries.iter().map(|(a, e)| (*a, e.report.clone())).collect();
+    out.report.send_replace(Arc::new(report));
 }
 
 #[cfg(test)]

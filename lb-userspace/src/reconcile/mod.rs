@@ -17,9 +17,9 @@ mod view;
 pub use kernel::{Extent, Kernel};
 pub use view::{GuardView, ReconcileView};
 
-use crate::health::HealthReport;
 use crate::rundir::RunDir;
 use crate::vrrp::{Command, Commander, Heartbeat, RoleView};
+use lb_common::health::HealthView;
 use lb_common::plan::{Context, Desired, LEASE, Role, desired, diff};
 use lb_common::spec::Spec;
 use std::path::PathBuf;
@@ -39,7 +39,7 @@ pub struct Inputs {
     /// Who holds what.
     pub roles: watch::Receiver<Arc<RoleView>>,
     /// Which real servers answer.
-    pub health: watch::Receiver<Arc<HealthReport>>,
+    pub health: watch::Receiver<Arc<HealthView>>,
     /// For saying that the kernel holds what was asked for.
     pub commander: Commander,
     /// Of the election's thread.
@@ -187,7 +187,7 @@ impl Loop {
         let roles = self.inputs.roles.borrow_and_update().clone();
         let health = self.inputs.health.borrow_and_update().clone();
         let planned = roles_of(&roles);
-        let result = kernel.bring_to(&spec, &planned, &health.view, renew).await;
+        let result = kernel.bring_to(&spec, &planned, &health, renew).await;
         if result.addresses_in_place {
             self.inputs.commander.send(Command::Applied {
                 generation: roles.generation,
@@ -244,7 +244,7 @@ pub fn roles_of(view: &RoleView) -> Vec<Role> {
 
 /// What is wanted, for `cplb plan`.
 pub fn wanted(spec: &Spec, roles: &[Role], kernel: &Kernel) -> Desired {
-    let health = lb_common::health::HealthView::default();
+    let health = HealthView::default();
     desired(
         spec,
         &Context {
