@@ -1,4 +1,5 @@
 //! The verbs, one a file.
+mod bench;
 mod build;
 mod build_ebpf;
 mod lint;
@@ -32,6 +33,8 @@ enum Verb {
     Run(run::Run),
     /// Runs every suite: unit, properties, simulation, namespaces with keepalived, and the guest with IPVS.
     Test(test::Test),
+    /// Figures beside the peers'.
+    Bench(bench::Bench),
     /// Formatting, clippy and documentation.
     Lint(lint::Lint),
     /// Runs a program in a guest whose kernel has IPVS.
@@ -60,6 +63,7 @@ impl Cli {
             Verb::Build(verb) => verb.run(),
             Verb::Run(verb) => verb.run(),
             Verb::Test(verb) => verb.run(),
+            Verb::Bench(verb) => verb.run(),
             Verb::Lint(verb) => verb.run(),
             Verb::Vm(verb) => verb.run(),
         }

@@ -15,11 +15,11 @@ extern "C" fn note(_: i32) {
 pub(crate) fn watch() -> Result<()> {
     let action = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
-        // SAFETY: the handler stores to an atomic and does nothing else, which is allowed at any moment.
         #[allow(
             unsafe_code,
             reason = "installing a handler is unsafe, since handlers may do harm"
         )]
+        // SAFETY: the handler stores to an atomic and does nothing else, which is allowed at any moment.
         unsafe {
             sigaction(signal, &action)?;
         }

@@ -107,6 +107,14 @@ impl Scene {
         Ok(())
     }
 
+    /// Waits until the last daemon of a controller has left, and starts another.
+    pub(crate) fn restart(&mut self, name: &str, limit: Duration) -> Result<()> {
+        if let Some(daemon) = self.daemons.get_mut(name) {
+            daemon.wait_all(limit)?;
+        }
+        self.start(name)
+    }
+
     pub(crate) fn signal(&self, name: &str, signal: Signal) -> Result<()> {
         self.daemons
             .get(name)
