@@ -6,6 +6,7 @@ use lb_userspace::sys::rtnl::{
     Address, Change, NeighbourState, OWNER, Remaining, RouteKind, Rtnl, RtnlError, Scope,
 };
 use lb_userspace::sys::sysctl::Sysctl;
+use nix::mount::{MsFlags, mount};
 use std::future::Future;
 use std::net::IpAddr;
 use std::process::Command;
@@ -326,16 +327,14 @@ fn where_the_switch_cannot_be_set_the_primary_stays() {
             .unwrap();
         // As in a container: this thread alone sees /proc/sys read-only.
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
-        for args in [
-            "--make-rprivate /",
-            "--bind /proc/sys /proc/sys",
-            "-o remount,bind,ro /proc/sys",
+        let none = None::<&str>;
+        let bind = MsFlags::MS_BIND;
+        for (from, to, flags) in [
+            (none, "/", MsFlags::MS_REC | MsFlags::MS_PRIVATE),
+            (Some("/proc/sys"), "/proc/sys", bind),
+            (none, "/proc/sys", bind | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY),
         ] {
-            let done = Command::new("mount")
-                .args(args.split_whitespace())
-                .status()
-                .unwrap();
-            assert!(done.success(), "mount {args}");
+            mount(from, to, none, flags, none).unwrap_or_else(|e| panic!("mount {to}: {e}"));
         }
         let [vip, host, free] = ["192.0.2.7/24", "192.0.2.1/24", "198.51.100.7/24"].map(|t| key(a, t));
         for key in [vip, host, free] {

@@ -207,7 +207,10 @@ impl Daemon {
         }
         self.gave_way = sluggish;
         if sluggish {
-            tracing::warn!(?age, "the reconciler does not turn, so addresses are not renewed: giving way with the least priority");
+            tracing::warn!(
+                ?age,
+                "the reconciler does not turn, so addresses are not renewed: giving way with the least priority"
+            );
         } else {
             tracing::info!("the reconciler turns again: back to the configured priority");
         }

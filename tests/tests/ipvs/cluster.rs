@@ -68,13 +68,16 @@ pub(crate) fn native(rest: &str) -> String {
     )
 }
 
+/// The file of one controller.
+type Config<'lab> = Box<dyn Fn(&Node) -> Result<String> + 'lab>;
+
 /// The controllers of a lab with all that runs on them.
 pub(crate) struct Cluster<'lab> {
     /// Where it is.
     pub(crate) lab: &'lab Lab,
     authority: Authority,
     vips: Vec<IpAddr>,
-    config: Box<dyn Fn(&Node) -> Result<String> + 'lab>,
+    config: Config<'lab>,
     servers: BTreeMap<String, ApiServer>,
     daemons: BTreeMap<String, Cplb<'lab>>,
 }

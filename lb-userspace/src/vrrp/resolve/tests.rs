@@ -45,7 +45,10 @@ fn addr(text: &str) -> Option<IpAddr> {
 }
 
 /// lo, eth0 with 192.0.2.1/24, eth1 with 198.51.100.1/24 and the default route.
-fn host() -> (Vec<Link>, Vec<Address>, Vec<(Family, u32, u32)>) {
+/// Links, addresses, and default routes as (family, interface, metric).
+type Host = (Vec<Link>, Vec<Address>, Vec<(Family, u32, u32)>);
+
+fn host() -> Host {
     let links = vec![
         Link::for_test(1, "lo", None, None),
         Link::for_test(2, "eth0", None, None),
@@ -63,7 +66,7 @@ fn host() -> (Vec<Link>, Vec<Address>, Vec<(Family, u32, u32)>) {
     )
 }
 
-fn table(host: (Vec<Link>, Vec<Address>, Vec<(Family, u32, u32)>)) -> LinkTable {
+fn table(host: Host) -> LinkTable {
     LinkTable::for_test(host.0, host.1, host.2)
 }
 
