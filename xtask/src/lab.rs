@@ -104,5 +104,5 @@ pub(crate) fn guest_environment() -> Vec<(String, String)> {
 pub(crate) const HANDY: &[&str] = &[
     "sh", "cat", "ls", "grep", "sed", "sleep", "ping", "sysctl", "tc", "tcpdump", "ss", "bridge", "nft",
     "strace", "ps", "kill", "head", "tail", "mkdir", "uname", "dmesg", "timeout", "seq", "nc", "id", "env",
-    "true", "false",
+    "true", "false", "mount", "umount",
 ];
