@@ -4,8 +4,8 @@
 //! two instances with one VRID on one interface) is checked by [`crate::config`] before one exists. It is the same on
 //! every node; what differs by host (which interface `Auto` is, which real server is this node) is resolved later.
 use crate::model::{
-    AdvertInterval, AuthPass, Family, Forwarding, IpPrefix, MacAddr, Persistence, Priority, Scheduler,
-    SchedulerFlags, ServiceKey, Version, Vrid,
+    AdvertInterval, AuthPass, Family, Forwarding, IpPrefix, MacAddr, Persistence, Priority, Protocol,
+    Scheduler, SchedulerFlags, ServiceKey, Version, Vrid,
 };
 use alloc::{string::String, vec::Vec};
 use core::net::IpAddr;
@@ -290,6 +290,18 @@ pub struct VirtualServer {
     pub health_check: HealthCheck,
     /// Who serves it, sorted by address and port.
     pub real_servers: Vec<RealServer>,
+}
+
+impl VirtualServer {
+    /// What is asked of a real server before connections go there. With direct routing its node has to take packets for
+    /// the virtual IP besides, and a node may do so for one virtual IP and not yet for another.
+    pub fn question(&self, server: &RealServer) -> crate::health::Question {
+        let direct = self.forwarding == Forwarding::DirectRouting && self.key.protocol == Protocol::Tcp;
+        (
+            core::net::SocketAddr::new(server.address, server.port),
+            direct.then_some(self.key.address),
+        )
+    }
 }
 
 /// One server behind a virtual server.

@@ -7,8 +7,7 @@
 //!                          +-> admin: status                                     |      v
 //!                                                                  sys/*, datapath/* <- Vec<Op>
 //! ```
-//! Layer rule: `libc`, `neli`, `rtnetlink` and `netlink-*` are used in [`sys`], [`vrrp`] sockets and
-//! [`datapath`] only; nothing above names their types.
+//! Layer rule: `libc`, `neli` and `netlink-*` are used in [`sys`] and [`datapath`] only; nothing above names their types.
 pub mod admin;
 pub mod cli;
 pub mod clock;

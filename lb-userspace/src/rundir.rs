@@ -27,7 +27,7 @@ pub enum RunDirError {
         source: io::Error,
     },
     /// Somebody else is there.
-    #[error("another cplb{} runs on {path}: stop it first, or name another directory with --run-dir", owner_text(.owner))]
+    #[error("another cplb{} runs or is still leaving on {path}: stop it, or wait until it has left; --run-dir names another directory", owner_text(.owner))]
     Locked {
         /// Which.
         path: PathBuf,
@@ -47,7 +47,14 @@ fn owner_text(owner: &Option<String>) -> String {
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
-    lock: Flock<File>,
+    lock: Lock,
+}
+
+/// An inherited lock is given up by closing it: unlocking would take it from the daemon, who shares it.
+#[derive(Debug)]
+enum Lock {
+    Own(Flock<File>),
+    Inherited(File),
 }
 
 impl RunDir {
@@ -78,7 +85,7 @@ impl RunDir {
                     write_pid(&lock).map_err(unusable)?;
                     return Ok(Self {
                         path: path.to_owned(),
-                        lock,
+                        lock: Lock::Own(lock),
                     });
                 }
                 Err((mut file, _)) if crate::clock::now() >= deadline => {
@@ -101,21 +108,27 @@ impl RunDir {
         }
     }
 
-    /// Takes over a lock that was inherited as `file`.
-    pub fn inherited(path: &Path, file: File) -> Result<Self, RunDirError> {
-        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| RunDirError::Locked {
+    /// With a lock that was inherited as `file`.
+    pub fn inherited(path: &Path, file: File) -> Self {
+        Self {
             path: path.to_owned(),
-            owner: None,
-        })?;
-        Ok(Self {
-            path: path.to_owned(),
-            lock,
-        })
+            lock: Lock::Inherited(file),
+        }
+    }
+
+    /// Writes this process into the lock: the guardian, once it has taken over.
+    pub fn sign(&self) {
+        if let Err(error) = write_pid(self.lock_file()) {
+            tracing::debug!(%error, "the run directory's lock cannot be written");
+        }
     }
 
     /// The open lock, for a child to inherit.
     pub fn lock_file(&self) -> &File {
-        &self.lock
+        match &self.lock {
+            Lock::Own(lock) => lock,
+            Lock::Inherited(file) => file,
+        }
     }
 
     /// The directory.

@@ -3,4 +3,4 @@ mod gate;
 mod view;
 
 pub use gate::{Gate, Outcome};
-pub use view::HealthView;
+pub use view::{HealthView, Question};

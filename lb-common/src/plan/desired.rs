@@ -60,11 +60,12 @@ pub struct Desired {
 /// What this node's kernel should hold.
 pub fn desired(spec: &Spec, cx: &Context<'_>) -> Desired {
     let mut want = Desired::default();
-    if !spec.enabled {
-        return want;
-    }
+    // Also of a file that is no longer enabled: what is held then is being left, make before break.
     for role in cx.roles {
         hold(&mut want, role);
+    }
+    if !spec.enabled {
+        return want;
     }
     for vs in spec.virtual_servers.iter().filter(|vs| is_ipvs(vs)) {
         serve(&mut want, vs, spec, cx);
@@ -112,7 +113,7 @@ fn hold(want: &mut Desired, role: &Role) {
 fn serve(want: &mut Desired, vs: &VirtualServer, spec: &Spec, cx: &Context<'_>) {
     if !vs.forwarding.needs_vip_on_real_server() {
         want.sysctls
-            .insert(forwarding_switch(vs.key.address), Bound::AtLeast(1));
+            .insert(Sysctl::forwarding(Family::of(vs.key.address)), Bound::AtLeast(1));
         return;
     }
     want.local_link = true;
@@ -133,13 +134,6 @@ fn serve(want: &mut Desired, vs: &VirtualServer, spec: &Spec, cx: &Context<'_>) 
             .insert(Sysctl::ipv4_conf(interface, "arp_ignore"), Bound::AtLeast(1));
         want.sysctls
             .insert(Sysctl::ipv4_conf(interface, "arp_announce"), Bound::AtLeast(2));
-    }
-}
-
-fn forwarding_switch(address: IpAddr) -> Sysctl {
-    match Family::of(address) {
-        Family::Ipv4 => Sysctl("net/ipv4/ip_forward".into()),
-        Family::Ipv6 => Sysctl("net/ipv6/conf/all/forwarding".into()),
     }
 }
 
@@ -181,11 +175,11 @@ fn direct(want: &mut Desired, vs: &VirtualServer, cx: &Context<'_>) {
 
 /// The healthy real servers; all of them when none is: an unlucky checker must not take the API away (k0s's rule).
 fn destinations(vs: &VirtualServer, health: &HealthView) -> Vec<Destination> {
-    let none = vs.real_servers.iter().all(|s| !health.is_up(s.address, s.port));
+    let none = vs.real_servers.iter().all(|s| !health.is_up(vs, s));
     let mut list: Vec<Destination> = vs
         .real_servers
         .iter()
-        .filter(|s| none || health.is_up(s.address, s.port))
+        .filter(|s| none || health.is_up(vs, s))
         .map(|s| Destination {
             address: s.address,
             port: s.port,

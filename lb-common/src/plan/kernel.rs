@@ -149,6 +149,20 @@ impl Sysctl {
     pub fn ipvs(name: &str) -> Self {
         Self(alloc::format!("net/ipv4/vs/{name}"))
     }
+
+    /// The switch that lets the kernel forward packets of this family (NAT needs it).
+    pub fn forwarding(family: crate::model::Family) -> Self {
+        Self(match family {
+            crate::model::Family::Ipv4 => "net/ipv4/ip_forward".into(),
+            crate::model::Family::Ipv6 => "net/ipv6/conf/all/forwarding".into(),
+        })
+    }
+
+    /// Whether this is [`Self::forwarding`] of either family.
+    pub fn is_forwarding(&self) -> bool {
+        use crate::model::Family::{Ipv4, Ipv6};
+        *self == Self::forwarding(Ipv4) || *self == Self::forwarding(Ipv6)
+    }
 }
 
 impl core::fmt::Display for Sysctl {

@@ -84,6 +84,10 @@ pub struct ConfigArg {
 /// Runs what the command line says.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    if !matches!(cli.verb, Verb::Run(_) | Verb::Guardian(_)) {
+        // A reader that has seen enough (`| head`) ends us quietly.
+        crate::sys::process::die_of_sigpipe();
+    }
     logging::init(&cli.logging);
     let result = match cli.verb {
         Verb::Run(args) => run::run(&args),

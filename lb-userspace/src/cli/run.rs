@@ -18,6 +18,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let overrides = config::Overrides {
         backends: args.config.backends.clone(),
     };
+    // Before it is read: what changes from here on is noticed.
+    let file = daemon::files::Watcher::new(&args.config.config);
     let loaded = match config::load(&args.config.config, &overrides) {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -31,6 +33,6 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         overrides,
         run_dir: args.run_dir.run_dir.clone(),
     };
-    daemon::run(options, loaded)?;
+    daemon::run(options, loaded, file)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -243,6 +243,8 @@ impl Loading {
         let backends: Vec<Backend> = overrides
             .backends
             .iter()
+            // `CPLB_BACKENDS=` in an EnvironmentFile is none.
+            .filter(|t| !t.trim().is_empty())
             .filter_map(|t| findings.take(Backend::parse(t)))
             .collect();
         let flags_fail = !findings.problems.is_empty();

@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 /// One file.
-pub(super) struct Watcher {
+pub struct Watcher {
     path: PathBuf,
     seen: Option<u64>,
     next: Option<u64>,
@@ -14,7 +14,7 @@ pub(super) struct Watcher {
 
 impl Watcher {
     /// As it is now.
-    pub(super) fn new(path: &Path) -> Self {
+    pub fn new(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
             seen: fingerprint(path),
@@ -24,7 +24,7 @@ impl Watcher {
 
     /// Whether its content is another than at the last [`Self::note`], twice in a row: half a write is no change. A
     /// file that is gone is no change either: what is in force stays.
-    pub(super) fn changed(&mut self) -> bool {
+    pub fn changed(&mut self) -> bool {
         let Some(now) = fingerprint(&self.path) else {
             return false;
         };
@@ -34,7 +34,7 @@ impl Watcher {
     }
 
     /// What is there now has been read.
-    pub(super) fn note(&mut self) {
+    pub fn note(&mut self) {
         self.seen = fingerprint(&self.path);
         self.next = self.seen;
     }

@@ -9,7 +9,7 @@
 //!   main task: signals, the file, the guardian, systemd's watchdog
 //! ```
 //! Channels that carry state are `watch`es: the latest value wins, so no slow part makes a queue for a fast one.
-mod files;
+pub mod files;
 mod leave;
 mod notify;
 mod panic;
@@ -23,12 +23,14 @@ use crate::reconcile::{Inputs, Reconciler};
 use crate::rundir::RunDir;
 use crate::vrrp::{self, Command, Driver};
 use anyhow::Context;
+use lb_common::health::HealthView;
 use lb_common::spec::Spec;
 use signals::{Event, Signals};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
+use tokio::task::{JoinError, JoinHandle};
 
 pub use leave::{leave_for, wait_for_leaving};
 
@@ -39,6 +41,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const SLUGGISH: Duration = Duration::from_secs(4);
 /// Older than this, it hangs for good.
 const HUNG: Duration = Duration::from_secs(30);
+/// A guardian that ends at once is not started again more often than this.
+const RESPAWN: Duration = Duration::from_secs(2);
 /// What tracking may take away at most: any priority but an owner's becomes 1.
 const LEAST: i32 = -253;
 
@@ -54,7 +58,7 @@ pub struct Options {
 }
 
 /// Runs until told to stop. `loaded` is what `options.config` held a moment ago.
-pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
+pub fn run(options: Options, loaded: Loaded, file: files::Watcher) -> anyhow::Result<()> {
     panic::abort_on_panic();
     // Nearly the last to go when memory is short; the guardian is the very last.
     if let Err(error) = crate::sys::process::set_oom_score_adj(-900) {
@@ -65,7 +69,7 @@ pub fn run(options: Options, loaded: Loaded) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting a runtime")?;
-    runtime.block_on(async { Daemon::start(options, loaded, run_dir)?.run().await })
+    runtime.block_on(async { Daemon::start(options, loaded, run_dir, file)?.run().await })
 }
 
 struct Daemon {
@@ -81,14 +85,26 @@ struct Daemon {
     file: files::Watcher,
     /// Whether the priority is lowered because the reconciler does not turn.
     gave_way: bool,
+    /// The file being read, and why.
+    reading: Option<(&'static str, JoinHandle<Result<Loaded, String>>)>,
+    /// Somebody asked for another reading meanwhile.
+    read_again: bool,
+    health: watch::Receiver<Arc<HealthView>>,
+    guardian_since: Instant,
 }
 
+type Read = Result<Result<Loaded, String>, JoinError>;
+
 impl Daemon {
-    fn start(options: Options, loaded: Loaded, run_dir: RunDir) -> anyhow::Result<Self> {
+    fn start(
+        options: Options,
+        loaded: Loaded,
+        run_dir: RunDir,
+        file: files::Watcher,
+    ) -> anyhow::Result<Self> {
         let signals = Signals::listen().context("listening for signals")?;
         // Started first: from the first address on there is somebody to take it down.
         let guardian = start_guardian(&run_dir);
-        let file = files::Watcher::new(&options.config);
         let (spec, spec_rx) = watch::channel(Arc::new(loaded.spec));
         let initial = spec.borrow().clone();
         let driver = vrrp::spawn(vrrp::Config::of(&initial)).context("starting the election")?;
@@ -96,7 +112,7 @@ impl Daemon {
         let reconciler = Reconciler::spawn(Inputs {
             spec: spec_rx,
             roles: driver.roles(),
-            health: health.view,
+            health: health.view.clone(),
             commander: driver.commander(),
             election: driver.heartbeat(),
             journal: run_dir.journal(),
@@ -114,6 +130,10 @@ impl Daemon {
             signals,
             file,
             gave_way: false,
+            reading: None,
+            read_again: false,
+            health: health.view,
+            guardian_since: Instant::now(),
         };
         daemon.open_socket(health.report);
         if !initial.enabled {
@@ -160,7 +180,7 @@ impl Daemon {
                         tracing::info!(signal, "leaving: priority 0, then answering until the successor is heard");
                         break;
                     }
-                    Event::Reload => self.reload("SIGHUP").await,
+                    Event::Reload => self.start_reading("SIGHUP"),
                 },
                 changed = roles.changed() => {
                     if changed.is_err() {
@@ -168,25 +188,26 @@ impl Daemon {
                     }
                     self.tell_guardian();
                 }
-                _ = tick.tick() => self.tick().await,
+                read = finished(&mut self.reading) => self.reload(read),
+                _ = tick.tick() => self.tick(),
             }
         }
         self.leave().await
     }
 
     /// Twice a second: what no event tells.
-    async fn tick(&mut self) {
+    fn tick(&mut self) {
         if self.file.changed() {
-            self.reload("the file changed").await;
+            self.start_reading("the file changed");
         }
-        if self.guardian.as_mut().is_none_or(|g| !g.is_alive()) {
+        if self.guardian.as_mut().is_none_or(|g| !g.is_alive()) && self.guardian_since.elapsed() > RESPAWN {
             self.replace_guardian("it has ended");
         }
         if self.driver.is_finished() {
             election_ended();
         }
+        self.weigh(self.reconciler.in_place().age() > SLUGGISH);
         let age = self.reconciler.heartbeat().age();
-        self.weigh(age);
         if age > HUNG {
             tracing::error!(
                 ?age,
@@ -194,28 +215,29 @@ impl Daemon {
             );
             panic::abort();
         }
-        if self.driver.heartbeat().age() < Duration::from_secs(2) {
+        if self.driver.heartbeat().age() < Duration::from_secs(2) && age < SLUGGISH {
             notify::alive();
         }
     }
 
-    /// Gives way while the reconciler cannot keep the addresses, and comes back when it can.
-    fn weigh(&mut self, age: Duration) {
-        let sluggish = age > SLUGGISH;
-        if sluggish == self.gave_way {
-            return;
+    /// Gives way while the kernel does not hold what the election asked for, and comes back when it does.
+    fn weigh(&mut self, away: bool) {
+        if away != self.gave_way {
+            self.gave_way = away;
+            if away {
+                tracing::warn!(
+                    "addresses are not in place or not renewed: giving way with the least priority"
+                );
+            } else {
+                tracing::info!("addresses are in place again: back to the configured priority");
+            }
+            self.send_weights();
         }
-        self.gave_way = sluggish;
-        if sluggish {
-            tracing::warn!(
-                ?age,
-                "the reconciler does not turn, so addresses are not renewed: giving way with the least priority"
-            );
-        } else {
-            tracing::info!("the reconciler turns again: back to the configured priority");
-        }
+    }
+
+    fn send_weights(&self) {
+        let weight = if self.gave_way { LEAST } else { 0 };
         for instance in self.spec.borrow().active_instances() {
-            let weight = if sluggish { LEAST } else { 0 };
             self.driver.commander().send(Command::Weight {
                 instance: instance.name.clone(),
                 weight,
@@ -223,13 +245,25 @@ impl Daemon {
         }
     }
 
-    async fn reload(&mut self, why: &str) {
+    /// Reads the file elsewhere: a name in it is looked up, and a name server may take its time. One reading at a time;
+    /// what changes meanwhile is noticed after it.
+    fn start_reading(&mut self, why: &'static str) {
+        if self.reading.is_some() {
+            self.read_again = true;
+            return;
+        }
         notify::reloading();
-        // Elsewhere: a name in the file is looked up, and a name server may take its time.
+        self.file.note();
         let (path, overrides) = (self.options.config.clone(), self.options.overrides.clone());
-        let read = tokio::task::spawn_blocking(move || config::load(&path, &overrides)).await;
+        let task = tokio::task::spawn_blocking(move || {
+            panic::survivable(|| config::load(&path, &overrides)).map_err(|e| e.to_string())
+        });
+        self.reading = Some((why, task));
+    }
+
+    /// What was read is in force, or it is said why not.
+    fn reload(&mut self, (why, read): (&'static str, Read)) {
         let error = match read {
-            Err(gone) => Some(format!("reading the file did not end: {gone}")),
             Ok(Ok(loaded)) => {
                 loaded.warn();
                 let spec = Arc::new(loaded.spec);
@@ -238,26 +272,32 @@ impl Daemon {
                     sync_groups: spec.active_sync_groups().to_vec(),
                 });
                 self.spec.send_replace(spec);
+                self.send_weights();
                 tracing::info!(why, "the file was read again and is in force");
                 None
             }
-            Ok(Err(error)) => {
-                let text = error.to_string();
+            Ok(Err(problems)) => {
                 tracing::error!(
                     why,
-                    problems = text,
+                    problems,
                     "the file was REFUSED; the one before it stays in force"
                 );
-                Some(text)
+                Some(problems)
+            }
+            Err(gone) => {
+                tracing::error!(why, error = %gone, "reading the file failed inside; the one before it stays in force");
+                Some(format!("reading the file failed inside: {gone}"))
             }
         };
         *lock(&self.reload) = Some(Reload {
             at_ms: now_ms(),
             error,
         });
-        self.file.note();
         self.tell_guardian();
         notify::ready();
+        if std::mem::take(&mut self.read_again) {
+            self.start_reading("asked again");
+        }
     }
 
     fn tell_guardian(&mut self) {
@@ -267,6 +307,7 @@ impl Daemon {
         let message = Message::Holding {
             spec: Box::new(self.spec.borrow().as_ref().clone()),
             roles: self.driver.roles().borrow().as_ref().clone(),
+            health: self.health.borrow().as_ref().clone(),
         };
         if let Err(error) = guardian.tell(&message) {
             self.replace_guardian(&error.to_string());
@@ -279,11 +320,14 @@ impl Daemon {
             old.discard();
         }
         self.guardian = start_guardian(&self.run_dir);
+        self.guardian_since = Instant::now();
         *lock(&self.guardian_pid) = self.guardian.as_ref().map(Guardian::pid);
         if let Some(guardian) = self.guardian.as_mut() {
-            let spec = Box::new(self.spec.borrow().as_ref().clone());
-            let roles = self.driver.roles().borrow().as_ref().clone();
-            let _ = guardian.tell(&Message::Holding { spec, roles });
+            let _ = guardian.tell(&Message::Holding {
+                spec: Box::new(self.spec.borrow().as_ref().clone()),
+                roles: self.driver.roles().borrow().as_ref().clone(),
+                health: self.health.borrow().as_ref().clone(),
+            });
         }
     }
 
@@ -302,10 +346,11 @@ impl Daemon {
         for problem in &problems {
             tracing::error!(problem, "left behind; `cplb cleanup` tries again");
         }
+        // Before the guardian lets the lock go: then it may be the next daemon's.
+        let _ = std::fs::remove_file(self.run_dir.socket());
         if let Some(guardian) = self.guardian {
             guardian.dismiss();
         }
-        let _ = std::fs::remove_file(self.run_dir.socket());
         anyhow::ensure!(problems.is_empty(), "left behind: {}", problems.join("; "));
         if self.driver.roles().borrow().others_hold() {
             tracing::info!(
@@ -316,6 +361,18 @@ impl Daemon {
         }
         Ok(())
     }
+}
+
+/// Waits for a reading that is under way; for ever when none is.
+async fn finished(
+    reading: &mut Option<(&'static str, JoinHandle<Result<Loaded, String>>)>,
+) -> (&'static str, Read) {
+    let Some((why, task)) = reading else {
+        return std::future::pending().await;
+    };
+    let done = (*why, task.await);
+    *reading = None;
+    done
 }
 
 /// Not by returning: that would give the run directory's lock up before the guardian has left.

@@ -15,6 +15,7 @@ pub use parent::Guardian;
 pub use takeover::watch_over;
 
 use crate::vrrp::RoleView;
+use lb_common::health::HealthView;
 use lb_common::spec::Spec;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,8 @@ pub enum Message {
         spec: Box<Spec>,
         /// Who holds what.
         roles: RoleView,
+        /// Which real servers answer.
+        health: HealthView,
     },
     /// The daemon has left well: go, and touch nothing.
     Done,

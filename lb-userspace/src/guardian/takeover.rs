@@ -25,9 +25,9 @@ pub fn watch_over(run_dir: &Path) -> anyhow::Result<()> {
         .as_fd()
         .try_clone_to_owned()
         .context("taking the run directory's lock over")?;
-    let run_dir = RunDir::inherited(run_dir, lock.into())?;
+    let run_dir = RunDir::inherited(run_dir, lock.into());
     match last_message()? {
-        Some(Message::Holding { spec, roles }) => take_over(&run_dir, *spec, roles),
+        Some(Message::Holding { spec, roles, health }) => take_over(&run_dir, *spec, roles, health),
         Some(Message::Done) | None => Ok(()),
     }
 }
@@ -44,8 +44,9 @@ fn last_message() -> anyhow::Result<Option<Message>> {
     Ok(last)
 }
 
-fn take_over(run_dir: &RunDir, spec: Spec, roles: RoleView) -> anyhow::Result<()> {
+fn take_over(run_dir: &RunDir, spec: Spec, roles: RoleView, health: HealthView) -> anyhow::Result<()> {
     let held = roles.instances.iter().filter(|i| i.holds).count();
+    run_dir.sign();
     tracing::warn!(held, "the daemon died: leaving in its place");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -56,7 +57,7 @@ fn take_over(run_dir: &RunDir, spec: Spec, roles: RoleView) -> anyhow::Result<()
         let driver = vrrp::spawn(vrrp::Config::leaving(&spec, &roles)).context("taking the election over")?;
         let (merged, merged_rx) = watch::channel(Arc::new(merge(&roles, &driver.roles().borrow())));
         let (_spec, spec_rx) = watch::channel(Arc::new(spec));
-        let (_health, health_rx) = watch::channel(Arc::new(HealthView::default()));
+        let (_health, health_rx) = watch::channel(Arc::new(health));
         let reconciler = Reconciler::spawn(Inputs {
             spec: spec_rx,
             roles: merged_rx,

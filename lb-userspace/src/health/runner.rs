@@ -1,10 +1,11 @@
 //! Schedules the checks and turns outcomes into a view through the gates.
 use super::checks::{Target, probe, targets};
 use crate::clock;
-use lb_common::health::{Gate, HealthView, Outcome};
+use lb_common::health::{Gate, HealthView, Outcome, Question};
 use lb_common::spec::Spec;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Slot;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,7 +55,7 @@ struct Entry {
     report: TargetReport,
 }
 
-type Found = (SocketAddr, Result<Duration, String>);
+type Found = (Question, Result<Duration, String>);
 
 /// Starts checking what `spec` names, for as long as `spec` lives.
 pub fn spawn(spec: watch::Receiver<Arc<Spec>>) -> Health {
@@ -95,8 +96,8 @@ async fn run(mut spec: watch::Receiver<Arc<Spec>>, out: Out) {
 
 /// What stays keeps its gate; what is new starts; what is gone stops.
 fn reload(
-    entries: &mut BTreeMap<SocketAddr, Entry>,
-    wanted: BTreeMap<SocketAddr, Target>,
+    entries: &mut BTreeMap<Question, Entry>,
+    wanted: BTreeMap<Question, Target>,
     found: &mpsc::Sender<Found>,
     slots: &Arc<Semaphore>,
 ) {
@@ -143,7 +144,7 @@ fn reload(
 /// One real server, for ever. Starts somewhere within the first interval, so that many servers are not asked at once.
 async fn ask(target: Target, found: mpsc::Sender<Found>, slots: Arc<Semaphore>) {
     let interval = target.check.interval.max(Duration::from_millis(10));
-    let spread = u64::from(target.address.port())
+    let spread = u64::from(target.question.0.port())
         .wrapping_mul(31)
         .wrapping_add(clock::now().as_nanos() / 1000)
         % u64::try_from(interval.as_micros()).unwrap_or(u64::MAX).max(1);
@@ -154,13 +155,14 @@ async fn ask(target: Target, found: mpsc::Sender<Found>, slots: Arc<Semaphore>) 
         tick.tick().await;
         let Ok(_slot) = slots.acquire().await else { return };
         let outcome = probe(&target).await;
-        if found.send((target.address, outcome)).await.is_err() {
+        if found.send((target.question, outcome)).await.is_err() {
             return;
         }
     }
 }
 
-fn take(address: SocketAddr, entry: &mut Entry, outcome: Result<Duration, String>) {
+fn take((address, vip): Question, entry: &mut Entry, outcome: Result<Duration, String>) {
+    let vip = vip.map(tracing::field::display);
     let report = &mut entry.report;
     report.checks += 1;
     let changed = match &outcome {
@@ -175,10 +177,10 @@ fn take(address: SocketAddr, entry: &mut Entry, outcome: Result<Duration, String
     };
     report.up = entry.gate.is_up();
     match outcome {
-        Ok(_) if changed => tracing::info!(%address, "real server is healthy again"),
+        Ok(_) if changed => tracing::info!(%address, vip, "real server is healthy again"),
         Err(why) => {
             if changed {
-                tracing::warn!(%address, why, "real server does not answer: no connections go there until it does");
+                tracing::warn!(%address, vip, why, "real server does not answer: no connections go there until it does");
             }
             report.last_error = Some(why);
         }
@@ -186,7 +188,7 @@ fn take(address: SocketAddr, entry: &mut Entry, outcome: Result<Duration, String
     }
 }
 
-fn publish(entries: &BTreeMap<SocketAddr, Entry>, out: &Out) {
+fn publish(entries: &BTreeMap<Question, Entry>, out: &Out) {
     let down = entries
         .iter()
         .filter(|(_, e)| !e.gate.is_up())
@@ -201,15 +203,30 @@ fn publish(entries: &BTreeMap<SocketAddr, Entry>, out: &Out) {
         }
         changed
     });
-    let report = entries.iter().map(|(a, e)| (*a, e.report.clone())).collect();
+    let mut report = HealthReport::new();
+    for ((address, _), entry) in entries {
+        merge(report.entry(*address), &entry.report);
+    }
     out.report.send_replace(Arc::new(report));
+}
+
+/// A server that is asked about several virtual IPs is shown once, as bad as it is for any.
+fn merge(shown: Slot<'_, SocketAddr, TargetReport>, one: &TargetReport) {
+    shown
+        .and_modify(|all| {
+            all.up &= one.up;
+            all.latency_us = all.latency_us.max(one.latency_us);
+            all.last_error = one.last_error.clone().or_else(|| all.last_error.take());
+            all.checks += one.checks;
+            all.failures += one.failures;
+        })
+        .or_insert_with(|| one.clone());
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use lb_common::spec::{HealthCheck, HealthCheckKind};
-    use std::collections::BTreeSet;
     use std::net::TcpListener;
 
     fn target(address: SocketAddr) -> Target {
@@ -222,9 +239,8 @@ mod tests {
             fall: 3,
         };
         Target {
-            address,
+            question: (address, None),
             check,
-            vips: BTreeSet::new(),
         }
     }
 

@@ -50,6 +50,8 @@ impl Kernel {
     fn write_journal(&mut self, ops: &[Op], turn: &mut Turn) {
         for op in ops {
             match op {
+                // Forwarding stays on: the pods' network relies on it as soon as it is, whoever switched it.
+                Op::SetSysctl(name, _) if name.is_forwarding() => {}
                 Op::SetSysctl(name, _) => {
                     let was = sysctl::Sysctl::new(name.0.clone()).and_then(|s| s.read_number());
                     if let Some(was) = was.ok().and_then(|v| i32::try_from(v).ok()) {
@@ -98,7 +100,13 @@ impl Kernel {
                 Ok(())
             }
             Op::RestoreSysctl(name) => self.restore(name),
-            Op::SetLabel(address, label) => Ok(self.rtnl.set_address_label(*address, *label).await?),
+            Op::SetLabel(address, label) => {
+                let set = self.rtnl.set_address_label(*address, *label).await;
+                if set.is_err() {
+                    self.journal.unlabelled(*address);
+                }
+                Ok(set?)
+            }
             Op::DeleteLabel(address) => {
                 self.rtnl.delete_address_label(*address).await?;
                 self.journal.unlabelled(*address);
@@ -161,6 +169,8 @@ impl Kernel {
             Op::SetTimeouts(t) => ipvs.set_timeouts(&timeouts(t))?,
             Op::StartSync(daemon) => {
                 ipvs.ensure_daemon(daemon, &SyncOptions::default())?;
+                // Again: the daemon of the other role was stopped in the same plan.
+                self.journal.synchronising(true);
             }
             Op::StopSync(daemon) => {
                 ipvs.remove_daemon(daemon.role)?;

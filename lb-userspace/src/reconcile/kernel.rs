@@ -190,6 +190,8 @@ impl Kernel {
         if self.guard.is_none() {
             want.guard = None;
         }
+        // Taken out of the file: back to what they were.
+        want.timeouts = want.timeouts.or(self.journal.timeouts());
         self.settle(want, spec, roles, renew, &mut turn).await;
         turn
     }
@@ -202,11 +204,12 @@ impl Kernel {
     }
 
     async fn settle(&mut self, mut want: Desired, spec: &Spec, roles: &[Role], renew: bool, turn: &mut Turn) {
-        let have = match self.observe(&want, spec).await {
+        let have = match self.observe(&want, spec, &mut turn.problems).await {
             Ok(have) => have,
             Err(error) => {
                 turn.problems
                     .push(format!("reading back what the kernel has: {error:#}"));
+                self.say_problems(&turn.problems);
                 return;
             }
         };
@@ -359,7 +362,8 @@ impl Kernel {
             connection_sync: None,
             timeouts: None,
         };
-        let have = match self.observe(&want, &nothing).await {
+        let mut turn = Turn::default();
+        let have = match self.observe(&want, &nothing, &mut turn.problems).await {
             Ok(have) => have,
             Err(error) => {
                 return (
@@ -372,7 +376,6 @@ impl Kernel {
             keep_real_server(&mut want, &have);
         }
         let ops = diff(&want, &have, false);
-        let mut turn = Turn::default();
         let failed = self.apply(&ops, &mut turn).await;
         let done = ops.into_iter().filter(|op| !failed.contains(op)).collect();
         if turn.problems.is_empty() {

@@ -59,6 +59,7 @@ impl Inputs {
 pub struct Reconciler {
     view: watch::Receiver<Arc<ReconcileView>>,
     heartbeat: Arc<Heartbeat>,
+    in_place: Arc<Heartbeat>,
     tear_down: mpsc::Sender<oneshot::Sender<Vec<String>>>,
     thread: std::thread::JoinHandle<()>,
 }
@@ -70,7 +71,9 @@ impl Reconciler {
         let heartbeat = Arc::new(Heartbeat::default());
         heartbeat.beat(crate::clock::now());
         let (tear_down, requests) = mpsc::channel(1);
-        let beat = heartbeat.clone();
+        let in_place = Arc::new(Heartbeat::default());
+        in_place.beat(crate::clock::now());
+        let (beat, placed) = (heartbeat.clone(), in_place.clone());
         let thread = std::thread::Builder::new()
             .name("reconcile".into())
             .spawn(move || {
@@ -81,7 +84,7 @@ impl Reconciler {
                             inputs,
                             view: view_tx,
                             beat,
-                            turns: 0,
+                            in_place: placed,
                         }
                         .run(requests),
                     ),
@@ -91,6 +94,7 @@ impl Reconciler {
         Ok(Self {
             view,
             heartbeat,
+            in_place,
             tear_down,
             thread,
         })
@@ -104,6 +108,11 @@ impl Reconciler {
     /// When it last finished a turn.
     pub fn heartbeat(&self) -> Arc<Heartbeat> {
         self.heartbeat.clone()
+    }
+
+    /// When every address that the election asked for was last there.
+    pub fn in_place(&self) -> Arc<Heartbeat> {
+        self.in_place.clone()
     }
 
     /// Takes everything of ours down and ends. What could not be taken down comes back as sentences.
@@ -127,7 +136,7 @@ struct Loop {
     inputs: Inputs,
     view: watch::Sender<Arc<ReconcileView>>,
     beat: Arc<Heartbeat>,
-    turns: u64,
+    in_place: Arc<Heartbeat>,
 }
 
 impl Loop {
@@ -187,13 +196,19 @@ impl Loop {
         let roles = self.inputs.roles.borrow_and_update().clone();
         let health = self.inputs.health.borrow_and_update().clone();
         let planned = roles_of(&roles);
+        // A file that was read a moment ago: the election does not know its instances yet, and a plan with half of them
+        // would put back what the other half needs.
+        let known = |name: &str| roles.instances.iter().any(|r| r.name == name);
+        if !spec.active_instances().iter().all(|i| known(&i.name)) {
+            return false;
+        }
         let result = kernel.bring_to(&spec, &planned, &health, renew).await;
         if result.addresses_in_place {
+            self.in_place.beat(crate::clock::now());
             self.inputs.commander.send(Command::Applied {
                 generation: roles.generation,
             });
         }
-        self.turns += 1;
         let clean = result.problems.is_empty();
         self.view.send_if_modified(|old| {
             let new = kernel.view(&spec, result);
@@ -264,7 +279,7 @@ pub async fn planned(
 ) -> anyhow::Result<Vec<lb_common::plan::Op>> {
     kernel.learn_peers(spec, roles, false).await;
     let mut want = wanted(spec, roles, kernel);
-    let have = kernel.observe(&want, spec).await?;
+    let have = kernel.observe(&want, spec, &mut Vec::new()).await?;
     kernel.leave_own(&mut want);
     // A daemon remembers directors that the neighbour table has forgotten.
     if let (Some(wanted), Some(there)) = (want.guard.as_mut(), have.guard.as_ref()) {
@@ -273,7 +288,7 @@ pub async fn planned(
     Ok(diff(&want, &have, false))
 }
 
-/// After a turn that failed: again in 50 ms, then twice as long each time, up to the renewal's own beat.
+/// After a turn that failed: again in 100 ms, then twice as long each time, up to the renewal's own beat.
 #[derive(Default)]
 struct Retry {
     failures: u32,

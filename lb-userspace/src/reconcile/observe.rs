@@ -13,17 +13,26 @@ use std::net::IpAddr;
 
 impl Kernel {
     /// Everything of ours, and the values of the parameters that `want` names.
-    pub async fn observe(&mut self, want: &Desired, spec: &Spec) -> anyhow::Result<Observed> {
-        let local_link = self.find_local().await?;
+    ///
+    /// What stands behind the addresses and cannot be read counts as wanted, and is said in `unread`: an IPVS or a guard
+    /// that gives no answer must not keep the lease from being renewed.
+    pub async fn observe(
+        &mut self,
+        want: &Desired,
+        spec: &Spec,
+        unread: &mut Vec<String>,
+    ) -> anyhow::Result<Observed> {
+        let local_link = self.find_local(want).await?;
         let addresses = self.addresses(spec).await?;
-        let services = self.services(want, spec)?;
+        let services = self.services(want, spec);
+        let guard = self.guard().await;
         let mut have = Observed {
             local_link,
             addresses,
-            services,
+            services: or_wanted(services, &want.services, unread),
             changed_sysctls: self.journal.sysctls().keys().cloned().collect(),
             labels: self.journal.labels().clone(),
-            guard: self.guard().await?,
+            guard: or_wanted(guard, &want.guard, unread),
             ..Observed::default()
         };
         for name in want.sysctls.keys() {
@@ -34,16 +43,23 @@ impl Kernel {
         let synchronises = spec.connection_sync.is_some() || self.journal.syncs();
         if let Some(ipvs) = self.ipvs.as_mut() {
             if synchronises {
-                have.sync = ipvs.daemons()?.into_iter().map(|d| d.daemon).collect();
+                let daemons = ipvs
+                    .daemons()
+                    .map(|list| list.into_iter().map(|d| d.daemon).collect());
+                let wanted = want.sync.iter().cloned().collect();
+                have.sync = or_wanted(daemons.map_err(Into::into), &wanted, unread);
             }
             if let Some(wanted) = want.timeouts {
-                have.timeouts = Some(where_wanted(wanted, timeouts_of(&ipvs.timeouts()?)));
+                let now = ipvs
+                    .timeouts()
+                    .map(|t| Some(where_wanted(wanted, timeouts_of(&t))));
+                have.timeouts = or_wanted(now.map_err(Into::into), &want.timeouts, unread);
             }
         }
         Ok(have)
     }
 
-    /// The guard, if it is whole: a damaged one counts as absent, and is made anew.
+    /// The guard. A damaged one is read as watching nothing: wanted, it is made anew; unwanted, it is still removed.
     async fn guard(&mut self) -> anyhow::Result<Option<GuardSpec>> {
         let Some(guard) = self.guard.as_mut() else {
             return Ok(None);
@@ -57,17 +73,22 @@ impl Kernel {
             peers: state.spec.peers,
             tunnels: state.spec.tunnels,
         };
-        Ok(Some(spec).filter(|_| state.intact))
+        Ok(Some(if state.intact { spec } else { GuardSpec::default() }))
     }
 
     /// The link for direct routing. `lo` only once the kernel has said that it has no dummy device.
-    async fn find_local(&mut self) -> anyhow::Result<LocalLink> {
+    async fn find_local(&mut self, want: &Desired) -> anyhow::Result<LocalLink> {
         let found = self
             .rtnl
             .link_named(LOCAL_LINK)
             .await
             .context("looking for the link of direct routing")?;
         match (found, &self.local) {
+            // Somebody else's (k0s makes one of that name), and nothing is wanted of it: none of ours.
+            (Some(link), _) if !want.local_link && link.alias.as_deref() != Some(super::apply::ALIAS) => {
+                self.local = Local::Dummy(link.index);
+                Ok(LocalLink::Absent)
+            }
             (Some(link), _) if link.kind.as_deref() == Some("dummy") => {
                 self.local = Local::Dummy(link.index);
                 Ok(if link.up { LocalLink::Up } else { LocalLink::Down })
@@ -165,6 +186,13 @@ impl Kernel {
             })
             .collect())
     }
+}
+
+fn or_wanted<T: Clone>(read: anyhow::Result<T>, wanted: &T, unread: &mut Vec<String>) -> T {
+    read.unwrap_or_else(|error| {
+        unread.push(format!("{error:#}"));
+        wanted.clone()
+    })
 }
 
 /// A timeout that is not asked for (0) is as it should be.

@@ -241,6 +241,11 @@ impl LinkMonitor {
                 self.lost()?;
                 Ok(false)
             }
+            // The dump before is still being given up by the kernel: what was read now is not all there is.
+            NLMSG_ERROR if of_dump && error_of(body) == Some(-libc::EBUSY) => {
+                self.again = true;
+                self.dump_done()
+            }
             NLMSG_DONE | NLMSG_ERROR if of_dump => self.dump_done(),
             RTM_NEWLINK => Ok(self.link(body).unwrap_or(false)),
             RTM_DELLINK => Ok(self.link_gone(body).unwrap_or(false)),
@@ -378,4 +383,9 @@ impl LinkMonitor {
         self.table.defaults.push((family, metric, oif?));
         Some(true)
     }
+}
+
+/// `nlmsgerr.error`: a negative errno.
+fn error_of(body: &[u8]) -> Option<i32> {
+    body.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes))
 }

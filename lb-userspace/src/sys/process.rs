@@ -1,4 +1,6 @@
 //! What a process asks of the kernel for itself.
+#![expect(unsafe_code, reason = "signal(2) has no safe form")]
+
 use nix::sys::signal::{SigSet, Signal};
 use std::{fs, io};
 
@@ -15,4 +17,15 @@ pub fn ignore_stop_signals() -> nix::Result<()> {
 /// CAP_SYS_RESOURCE; a process that may not stays as ready as it was.
 pub fn set_oom_score_adj(adjustment: i16) -> io::Result<()> {
     fs::write("/proc/self/oom_score_adj", adjustment.to_string())
+}
+
+/// Writing to a pipe that nobody reads ends the process, as it does with every other command. (Rust ignores the signal
+/// and makes it an error, which `println!` makes a panic.)
+pub fn die_of_sigpipe() {
+    // SAFETY: the default action runs no code of ours, and no other thread depends on the old one: it is set before any
+    // is started that writes.
+    let set = unsafe { nix::sys::signal::signal(Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl) };
+    if let Err(error) = set {
+        tracing::debug!(%error, "SIGPIPE keeps being ignored");
+    }
 }

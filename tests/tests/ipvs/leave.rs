@@ -187,17 +187,18 @@ fn after_everything_of_ours_was_killed_nothing_circles_and_cleanup_removes_it() 
     let old = cluster.settled(vip(), 3)?;
     let client = cluster.client()?;
     let capture = wire::tcp_of(&lab, &[vip()])?;
-    let (new, attempts) = traffic::during(&client, &sources(false), service(), || {
+    let ((), attempts) = traffic::during(&client, &sources(false), service(), || {
         thread::sleep(MOMENT);
         let daemon = cluster.daemon_mut(old.name())?;
         daemon.signal_all(Signal::SIGKILL)?;
         daemon.wait_all(LONG)?;
-        let new = successor(&cluster, old.name())?;
+        // Of equal priority, both of the others may take over, and the better address stays.
+        successor(&cluster, old.name())?;
         wait::until("the kernel's lease has ended", LONG, || {
             (!old.holds(vip())).then_some(())
         })?;
         thread::sleep(MOMENT * 2);
-        Ok(new)
+        Ok(())
     })?;
     eprintln!(
         "{} connections, failed: {:#?}",
@@ -209,7 +210,8 @@ fn after_everything_of_ours_was_killed_nothing_circles_and_cleanup_removes_it() 
         3,
         "the dead holder's virtual server is still in its kernel"
     );
-    assert_eq!(lab.holder(vip(), LONG)?.name(), new.name());
+    let new = lab.holder(vip(), LONG)?;
+    assert_ne!(new.name(), old.name());
     let seen = seen_in_rounds(&client)?;
     assert!(
         seen.contains(old.name()),

@@ -103,7 +103,12 @@ fn roles(spec: &Spec, holds: [bool; 2]) -> Vec<Role> {
 
 fn want(spec: &Spec, holds: [bool; 2], down: &[SocketAddr]) -> Desired {
     let health = HealthView {
-        down: down.iter().copied().collect(),
+        down: (0..2u8)
+            .flat_map(|n| {
+                down.iter()
+                    .map(move |d| (*d, Some(IpAddr::from([192, 0, 2, 100 + n]))))
+            })
+            .collect(),
     };
     let peers = BTreeSet::from([MacAddr([2, 0, 0, 0, 0, 1])]);
     let roles = roles(spec, holds);

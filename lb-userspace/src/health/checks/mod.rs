@@ -2,44 +2,34 @@
 mod direct;
 mod tcp;
 
-use lb_common::model::{Forwarding, Protocol};
-use lb_common::spec::{HealthCheck, HealthCheckKind, Spec};
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use lb_common::health::Question;
+use lb_common::spec::{HealthCheck, HealthCheckKind, Spec, VirtualServer};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// One real server to be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Where.
-    pub address: SocketAddr,
+    /// Whom, and about which virtual IP.
+    pub question: Question,
     /// How.
     pub check: HealthCheck,
-    /// Virtual IPs whose packets its node has to take.
-    pub vips: BTreeSet<IpAddr>,
 }
 
-/// Everything in `spec` that is to be asked. Two virtual servers with one real server ask once, the first one's way.
-pub(super) fn targets(spec: &Spec) -> BTreeMap<SocketAddr, Target> {
+/// Everything in `spec` that is to be asked. Two virtual servers with one question ask once, the first one's way.
+pub(super) fn targets(spec: &Spec) -> BTreeMap<Question, Target> {
     let mut out = BTreeMap::new();
     if !spec.enabled {
         return out;
     }
-    for vs in spec
-        .virtual_servers
-        .iter()
-        .filter(|vs| vs.health_check.kind != HealthCheckKind::None)
-    {
+    let checked = |vs: &&VirtualServer| vs.health_check.kind != HealthCheckKind::None;
+    for vs in spec.virtual_servers.iter().filter(checked) {
         for server in &vs.real_servers {
-            let address = SocketAddr::new(server.address, server.port);
-            let target = out.entry(address).or_insert_with(|| Target {
-                address,
+            let question = vs.question(server);
+            out.entry(question).or_insert_with(|| Target {
+                question,
                 check: vs.health_check.clone(),
-                vips: BTreeSet::new(),
             });
-            if vs.forwarding == Forwarding::DirectRouting && vs.key.protocol == Protocol::Tcp {
-                target.vips.insert(vs.key.address);
-            }
         }
     }
     out
@@ -50,14 +40,14 @@ pub(super) async fn probe(target: &Target) -> Result<Duration, String> {
     let started = crate::clock::now();
     let limit = target.check.timeout;
     let outcome = match target.check.kind {
-        HealthCheckKind::Tcp => tokio::time::timeout(limit, tcp::probe(target.address)).await,
+        HealthCheckKind::Tcp => tokio::time::timeout(limit, tcp::probe(target.question.0)).await,
         HealthCheckKind::None => return Ok(Duration::ZERO),
     };
     match outcome {
         Ok(Ok(())) => {
             let latency = crate::clock::now().saturating_since(started);
-            for vip in &target.vips {
-                direct::probe(target.address, *vip, limit).await?;
+            if let (server, Some(vip)) = target.question {
+                direct::probe(server, vip, limit).await?;
             }
             Ok(latency)
         }

@@ -60,11 +60,15 @@ impl Engine {
             .collect();
         let vips: Vips = self.vips.union(&coming).copied().collect();
         let mut old: Vec<Option<Member>> = std::mem::take(&mut self.members).into_iter().map(Some).collect();
+        let names: BTreeSet<String> = instances.iter().map(|i| i.name.clone()).collect();
         let (mut kept, mut started) = (0_usize, 0_usize);
         for spec in instances {
-            let same = old
-                .iter()
-                .position(|m| m.as_ref().is_some_and(|m| self.is_same(m, &spec, &vips)));
+            // The one of that name first: two may share a VRID when their unicast peers are apart.
+            let same = |named: bool| {
+                let fits = |m: &Member| (!named || m.spec.name == spec.name) && self.is_same(m, &spec, &vips);
+                old.iter().position(|m| m.as_ref().is_some_and(fits))
+            };
+            let same = same(true).or_else(|| same(false).filter(|i| !kept_by_name(&old, *i, &names)));
             if let Some(mut m) = same.and_then(|i| old.get_mut(i)).and_then(Option::take) {
                 m.replace(now, &mut self.router, spec);
                 if m.removed {
@@ -168,4 +172,10 @@ impl Engine {
         self.again = true;
         self.publisher.touch();
     }
+}
+
+/// Whether the file still has an instance of that member's name, which then is that member.
+fn kept_by_name(members: &[Option<Member>], i: usize, names: &BTreeSet<String>) -> bool {
+    let name = members.get(i).and_then(|m| m.as_ref()).map(|m| &m.spec.name);
+    name.is_some_and(|n| names.contains(n))
 }
