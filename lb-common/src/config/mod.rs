@@ -6,7 +6,7 @@
 //! Spec -> resolved (the native file with every default filled in)
 //! ```
 //! Nothing here knows YAML or a position: a [`Problem`] has a [`Path`], and whoever read the file knows where that is.
-//! [`validate`] is total: whatever the raw types can hold gives a `Spec` or at least one problem.
+//! [`validate()`] is total: whatever the raw types can hold gives a `Spec` or at least one problem.
 pub mod duration;
 pub mod facts;
 pub mod path;

@@ -46,7 +46,8 @@ impl Test {
         ebpf::object(&apt)?;
         tools::ensure(&apt, tools::SUITES, "used by the suites")?;
         let lab = Lab::everything()?;
-        let suites = suite::discover(&lab.built);
+        let mut suites = suite::discover(&lab.built);
+        suites.retain(|suite| self.wants(suite));
         for suite in suites.iter().filter(|suite| suite.place != Place::Guest) {
             let mut outcome = self.here(suite, &lab)?;
             // What this kernel lacks, the guest's has.
@@ -78,6 +79,16 @@ impl Test {
                 .filter(|filter| !suite.name.contains(filter.as_str())),
         );
         args
+    }
+
+    /// Whether the filter leaves anything of the suite: a guest need not boot for nothing.
+    fn wants(&self, suite: &Suite) -> bool {
+        let Some(filter) = &self.filter else { return true };
+        if suite.name.contains(filter.as_str()) {
+            return true;
+        }
+        let listed = cmd::output(cmd::clean(&suite.program).args(["--list", filter]));
+        listed.is_ok_and(|text| text.lines().any(|line| line.ends_with(": test")))
     }
 
     fn here(&self, suite: &Suite, lab: &Lab) -> Result<Outcome> {

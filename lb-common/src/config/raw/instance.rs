@@ -17,7 +17,7 @@ use {
     serde(rename_all = "camelCase", deny_unknown_fields)
 )]
 pub struct VrrpInstance {
-    /// Its name. Default: k0s-vip-<index>.
+    /// Its name. Default: k0s-vip-INDEX.
     pub name: Option<String>,
     /// The addresses that move, each with its prefix length, all of one family: 192.168.122.200/24.
     #[cfg_attr(

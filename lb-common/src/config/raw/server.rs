@@ -68,7 +68,7 @@ macro_rules! policy {
 policy! {
     /// What is balanced on one virtual IP.
     VirtualServer {
-        /// Its name; with several ports each is <name>:<port>. Default: protocol, address and port.
+        /// Its name; with several ports each is NAME:PORT. Default: protocol, address and port.
         name: Option<String>,
         /// One of the virtual IPs, without prefix length.
         #[cfg_attr(feature = "serde", schemars(required, length(min = 1)))]
