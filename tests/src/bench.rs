@@ -257,7 +257,7 @@ fn run(side: Side, node: &Node, priority: u8, interval: Duration, vips: &[Ipv4Ad
             Ok(Running::Cplb(Cplb::start(node, &text, &[])?.into_daemon()))
         }
         Side::Keepalived => {
-            let instances: Vec<_> = (1u8..)
+            let instances: Vec<_> = (1..=u8::MAX)
                 .zip(vips)
                 .map(|(vrid, vip)| keepalived::Instance {
                     priority,
@@ -277,7 +277,7 @@ fn native(priority: u8, interval: Duration, vips: &[Ipv4Addr]) -> String {
     let mut text = String::from(
         "apiVersion: cplb.io/v1alpha1\nkind: ControlPlaneLoadBalancer\nmetadata: {name: bench}\nspec:\n  vrrpInstances:\n",
     );
-    for (vrid, vip) in (1u8..).zip(vips) {
+    for (vrid, vip) in (1..=u8::MAX).zip(vips) {
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,

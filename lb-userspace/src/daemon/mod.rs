@@ -35,7 +35,7 @@ use tokio::task::{JoinError, JoinHandle};
 pub use leave::{leave_for, wait_for_leaving};
 
 /// How long a start waits for the guardian of the run before it.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(65);
 /// The reconciler turns each second. Older than this, the kernel lease has run out, and a holder without an address
 /// should be none: its priority is lowered to the least, so that another preempts.
 const SLUGGISH: Duration = Duration::from_secs(4);

@@ -11,8 +11,9 @@ use lb_common::spec::IpvsTimeouts;
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// The longest that an address is waited for: one that is still not usable then is announced all the same.
-const USABLE: Duration = Duration::from_millis(100);
+/// The longest that an address is waited for: one that is still not usable then is announced all the same. A busy host's
+/// work queue has been seen to take more than 100 ms; the router before us goes on answering for 500.
+const USABLE: Duration = Duration::from_millis(400);
 
 /// The mark on the link for direct routing (`ip link show` prints it).
 pub(super) const ALIAS: &str = "cplb: virtual IPs of direct routing";
