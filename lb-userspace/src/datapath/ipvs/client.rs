@@ -96,6 +96,8 @@ impl Ipvs {
                         stats,
                     });
                 }
+                // A dump can show one twice, see below.
+                ReadService::Foreign(service) if table.foreign.contains(&service) => {}
                 ReadService::Foreign(service) => table.foreign.push(service),
             }
         }
