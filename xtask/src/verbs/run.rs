@@ -10,12 +10,16 @@ use crate::vm::{self, Machine};
 use crate::{cargo, cmd, ebpf, paths, tools};
 use anyhow::{Context, Result};
 use clap::Args;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
 /// A demonstration that is left standing ends with Ctrl-C, not with a clock.
 const LONG: Duration = Duration::from_secs(24 * 3600);
 const LIMIT: Duration = Duration::from_secs(300);
+
+/// Where the example is in the guest.
+const GUEST_EXAMPLE: &str = "/etc/cplb/k0s.yaml";
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
@@ -44,15 +48,14 @@ impl Run {
         let lab = Lab::programs()?;
         if !self.vm && this_kernel_does(&lab)? {
             let mut command = program(&lab)?;
-            command.args(self.arguments());
+            command.args(self.arguments(&example().to_string_lossy()));
             return Ok(code(cmd::status(&mut command)?));
         }
         self.in_guest(&lab, &apt)
     }
 
-    fn arguments(&self) -> Vec<String> {
-        let config = paths::root().join("examples/k0s.yaml");
-        let mut args = vec!["--config".to_owned(), config.to_string_lossy().into_owned()];
+    fn arguments(&self, config: &str) -> Vec<String> {
+        let mut args = vec!["--config".to_owned(), config.to_owned()];
         args.extend(self.keep.then(|| "--keep".to_owned()));
         args
     }
@@ -62,7 +65,9 @@ impl Run {
         let mut image = lab.image(apt)?;
         image.program(lab.program("lab")?, "/usr/bin/lab")?;
         let mut argv = vec!["/usr/bin/lab".to_owned()];
-        argv.extend(self.arguments());
+        // A place of its own: the checkout may be below a directory that the guest mounts anew, such as /tmp.
+        image.file(&example(), GUEST_EXAMPLE);
+        argv.extend(self.arguments(GUEST_EXAMPLE));
         let limit = if self.keep { LONG } else { LIMIT };
         image.command(vm::Command {
             name: "lab".to_owned(),
@@ -79,6 +84,11 @@ impl Run {
         let ended = report.ended.first().context("the guest ran nothing")?;
         Ok(ExitCode::from(u8::try_from(ended.code).unwrap_or(1)))
     }
+}
+
+/// The file that the lab's controllers run with.
+fn example() -> PathBuf {
+    paths::root().join("examples/k0s.yaml")
 }
 
 fn program(lab: &Lab) -> Result<Command> {
