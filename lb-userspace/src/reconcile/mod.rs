@@ -17,7 +17,6 @@ mod view;
 pub use kernel::{Extent, Kernel};
 pub use view::{GuardView, ReconcileView};
 
-use crate::rundir::RunDir;
 use crate::vrrp::{Command, Commander, Heartbeat, RoleView};
 use lb_common::health::HealthView;
 use lb_common::plan::{Context, Desired, LEASE, Role, desired, diff};
@@ -46,13 +45,6 @@ pub struct Inputs {
     pub election: Arc<Heartbeat>,
     /// Where the journal is.
     pub journal: PathBuf,
-}
-
-impl Inputs {
-    /// With the journal of `run_dir`.
-    pub fn journal_of(run_dir: &RunDir) -> PathBuf {
-        run_dir.journal()
-    }
 }
 
 /// A running writer.
