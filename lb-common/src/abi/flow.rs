@@ -1,0 +1,101 @@
+//! The words of `FLOWS` and `FRAGS`: 64 bits that say which backend a flow has.
+//!
+//! ```text
+//! 63                    24 23       13   12    11        0
+//! tag: bits of its hash    stamp         class backend
+//! ```
+//! One word is read and written whole, so nothing is ever half seen and no lock is needed; all processors share them,
+//! because a flow changes processors. A tag of 40 bits beside a set of 15 makes a wrong answer a matter of 2^-37 for a
+//! flow that is not there, and the hash is keyed, so nobody can look for one.
+//!
+//! A set of eight words is a cache line. A flow is put there by its first packet that is no SYN, as [`PROBATION`]; its
+//! second one makes it [`ESTABLISHED`]. A new one takes an empty place, or the oldest on probation, or an established
+//! one that was not seen for [`STALE`]: packets with made-up sources come once, so they push each other out and nobody
+//! else.
+
+/// Words in a set.
+pub const WAYS: usize = 8;
+/// Sets of `FLOWS`.
+pub const SETS: usize = 1 << 15;
+/// One cache line.
+pub type Set = [u64; WAYS];
+/// Words of `FRAGS`.
+pub const FRAGS: usize = 1 << 13;
+
+/// Seen once.
+pub const PROBATION: u64 = 0;
+/// Seen again.
+pub const ESTABLISHED: u64 = 1;
+/// In units of a stamp (about 4 s): an established flow that was not seen for so long may be replaced. 5 minutes, so
+/// that TCP's and HTTP/2's keepalives count as life.
+pub const STALE: u64 = 75;
+/// In units of a stamp: fragments of one packet come within so much (RFC 8900 leaves hosts 30 to 60 s).
+pub const FRAGMENT_LIFE: u64 = 8;
+
+const BACKEND_BITS: u32 = 12;
+const STAMP_BITS: u32 = 11;
+const CLASS_SHIFT: u32 = BACKEND_BITS;
+const STAMP_SHIFT: u32 = BACKEND_BITS + 1;
+/// Where the tag begins.
+pub const TAG_SHIFT: u32 = STAMP_SHIFT + STAMP_BITS;
+const STAMP_MASK: u64 = (1 << STAMP_BITS) - 1;
+
+/// Stamps count modulo this.
+pub const STAMPS: u64 = 1 << STAMP_BITS;
+
+/// The set of a hash.
+#[inline(always)]
+pub const fn set_of(hash: u64) -> u32 {
+    (hash & (SETS as u64 - 1)) as u32
+}
+
+/// The place in `FRAGS` of a hash.
+#[inline(always)]
+pub const fn fragment_of(hash: u64) -> u32 {
+    (hash & (FRAGS as u64 - 1)) as u32
+}
+
+/// A word.
+#[inline(always)]
+pub const fn word(hash: u64, stamp: u64, class: u64, backend: u32) -> u64 {
+    (hash >> TAG_SHIFT << TAG_SHIFT)
+        | ((stamp & STAMP_MASK) << STAMP_SHIFT)
+        | (class << CLASS_SHIFT)
+        | backend as u64
+}
+
+/// Whether `word` is of the flow with this hash. An empty word (0) is nobody's: see [`is_empty`].
+#[inline(always)]
+pub const fn is_of(word: u64, hash: u64) -> bool {
+    (word ^ hash) >> TAG_SHIFT == 0 && word != 0
+}
+
+/// Whether there is nothing in it. Backend 0 is never used, so a word of a flow is never 0.
+#[inline(always)]
+pub const fn is_empty(word: u64) -> bool {
+    word == 0
+}
+
+/// Its backend, below 4096.
+#[inline(always)]
+pub const fn backend(word: u64) -> u32 {
+    (word & ((1 << BACKEND_BITS) - 1)) as u32
+}
+
+/// [`PROBATION`] or [`ESTABLISHED`].
+#[inline(always)]
+pub const fn class(word: u64) -> u64 {
+    (word >> CLASS_SHIFT) & 1
+}
+
+/// When it was last seen, modulo [`STAMPS`].
+#[inline(always)]
+pub const fn stamp(word: u64) -> u64 {
+    (word >> STAMP_SHIFT) & STAMP_MASK
+}
+
+/// Units since it was last seen, where `now` is a stamp.
+#[inline(always)]
+pub const fn age(word: u64, now: u64) -> u64 {
+    now.wrapping_sub(stamp(word)) & STAMP_MASK
+}
