@@ -16,6 +16,7 @@
     reason = "each truncation keeps the bits that its line names"
 )]
 
+pub mod bench;
 pub mod control;
 pub mod flow;
 pub mod hash;

@@ -34,11 +34,15 @@ pub(crate) fn build(route: &Route) -> Result<()> {
         cargo.args(["-Z", "build-std=core"]);
     }
     cmd::run(&mut cargo).with_context(|| format!("with {route}"))?;
-    let built = target_dir.join(TARGET).join("release/lb");
-    let new = fs::read(&built).with_context(|| built.display().to_string())?;
-    let place = paths::ebpf_object();
-    if fs::read(&place).ok().as_deref() != Some(&new[..]) {
-        fs::write(&place, &new).with_context(|| place.display().to_string())?;
+    let release = target_dir.join(TARGET).join("release");
+    take(&release.join("lb"), &paths::ebpf_object())?;
+    take(&release.join("lb-bench"), &paths::ebpf_bench_object())
+}
+
+fn take(built: &Path, place: &Path) -> Result<()> {
+    let new = fs::read(built).with_context(|| built.display().to_string())?;
+    if fs::read(place).ok().as_deref() != Some(&new[..]) {
+        fs::write(place, &new).with_context(|| place.display().to_string())?;
     }
     cmd::say(format!("{} ({} bytes)", place.display(), new.len()));
     Ok(())
