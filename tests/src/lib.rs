@@ -13,6 +13,7 @@
 //! | [`inject`] | frames as somebody else on the wire would send them |
 //! | [`native`], [`adverts`], [`standing`] | our own file, adverts as bytes and as seen, what a daemon of ours says |
 //! | [`cases`], [`pair`], [`ready`] | rows of a table, side by side; two of ours; addresses that can be used |
+//! | [`xdp`] | the XDP program run packet by packet, without a network |
 //! | [`wait`] | waiting for a condition with a limit, and [`skip!`] |
 //!
 //! Nothing here leaves the namespaces that it made, and everything is taken down when it is dropped, also after a
@@ -39,3 +40,4 @@ pub mod standing;
 pub mod topology;
 pub mod veth;
 pub mod wait;
+pub mod xdp;
