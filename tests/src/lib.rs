@@ -12,6 +12,8 @@
 //! | [`prober`] | an echo every 2 ms, and the gaps in the answers |
 //! | [`capture`] | frames with timestamps, and how often each crossed the switch |
 //! | [`inject`] | frames as somebody else on the wire would send them |
+//! | [`forge`] | whole frames: segments of no connection, floods, a router's word that a packet was too long |
+//! | [`decap`] | the far end of a tunnel |
 //! | [`native`], [`adverts`], [`standing`] | our own file, adverts as bytes and as seen, what a daemon of ours says |
 //! | [`cases`], [`pair`], [`ready`] | rows of a table, side by side; two of ours; addresses that can be used |
 //! | [`programs`] | where the lab's own programs are |
@@ -30,6 +32,8 @@ pub mod client;
 pub mod cplb;
 pub mod crowd;
 pub mod daemon;
+pub mod decap;
+pub mod forge;
 pub mod guest;
 pub mod inject;
 pub mod keepalived;

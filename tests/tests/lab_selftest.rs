@@ -1,9 +1,12 @@
 //! The harness proves itself: nodes, cables, servers, prober, capture, and keepalived moving an address.
 use anyhow::{Context, Result};
+use lb_common::wire::checksum::Sum;
 use lb_tests::apiserver::{ApiServer, Authority, Health};
 use lb_tests::capture::{self, Capture};
 use lb_tests::client::Client;
 use lb_tests::crowd::{self, Crowd, Plan, Reach, server};
+use lb_tests::decap::Decapsulator;
+use lb_tests::forge::{self, Hop};
 use lb_tests::inject::{FrameSender, VrrpSender};
 use lb_tests::keepalived::{self, Instance};
 use lb_tests::netns::Netns;
@@ -368,5 +371,49 @@ fn many_bytes_and_datagrams_pass() -> Result<()> {
     assert_eq!((again.node.as_str(), again.count), ("s1", 1));
     let word = crowd::datagram(client, from, to, second(5))?.context("no answer")?;
     assert_eq!((word.node.as_str(), word.client), ("s1", from));
+    Ok(())
+}
+
+#[test]
+fn the_far_end_of_a_tunnel_hands_the_inner_packet_over() -> Result<()> {
+    let lab = Lab::builder()
+        .node("client", &["10.0.0.1/24", "fd00::1/64"])
+        .node("s1", &["10.0.0.11/24", "fd00::11/64"])
+        .build()?;
+    let (client, node) = (lab.node("client")?, lab.node("s1")?);
+    client.wait_for_addresses(second(20))?;
+    node.wait_for_addresses(second(20))?;
+    node.netns()
+        .ip("address add 10.9.9.9/32 dev lo\naddress add fd09::9/128 dev lo\n")?;
+    let _far = Decapsulator::open(node)?;
+    let sender = FrameSender::new(client, "eth0")?;
+    let hop = Hop {
+        from: sender.mac(),
+        to: FrameSender::new(node, "eth0")?.mac(),
+    };
+    for (outer_v6, inner_v6) in [(false, false), (false, true), (true, false), (true, true)] {
+        let inner_to: IpAddr = if inner_v6 {
+            "fd09::9".parse()?
+        } else {
+            "10.9.9.9".parse()?
+        };
+        let listening = node.netns().run(|| UdpSocket::bind((inner_to, 5000)))??;
+        listening.set_read_timeout(Some(second(10)))?;
+        // 7 > 5000, 4 bytes, and no checksum for IPv4; IPv6's is summed up.
+        let mut datagram = vec![0, 7, 0x13, 0x88, 0, 12, 0, 0, b'd', b'e', b'e', b'p'];
+        let inner_from = client.address(inner_v6)?;
+        let sum = Sum::pseudo(inner_from, inner_to, 17, datagram.len()).context("one family")?;
+        let sum = sum.bytes(&datagram).finish();
+        datagram[6..8].copy_from_slice(&sum.to_be_bytes());
+        let inner = forge::packet(hop, inner_from, inner_to, 17, &datagram)?;
+        let (protocol, length) = if inner_v6 { (41, 52) } else { (4, 32) };
+        let (from, to) = (client.address(outer_v6)?, node.address(outer_v6)?);
+        sender.send(&forge::packet(hop, from, to, protocol, &inner[14..14 + length])?)?;
+        let mut buffer = [0; 16];
+        let (count, from) = listening
+            .recv_from(&mut buffer)
+            .with_context(|| format!("{outer_v6} {inner_v6}"))?;
+        assert_eq!((&buffer[..count], from.ip()), (&b"deep"[..], inner_from));
+    }
     Ok(())
 }
