@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`netns`] | a namespace of network, mounts and `/run`, to run closures and programs in |
 //! | [`topology`] | [`Lab`](topology::Lab): nodes on one switch, cables that can be cut |
+//! | [`veth`] | native XDP between nodes |
 //! | [`daemon`] | a started program with all its descendants, its log and every way to end it |
 //! | [`cplb`], [`keepalived`] | the two daemons, started in a node |
 //! | [`apiserver`], [`client`] | TLS servers that say who they are and whom they saw, and their client |
@@ -36,4 +37,5 @@ pub mod prober;
 pub mod ready;
 pub mod standing;
 pub mod topology;
+pub mod veth;
 pub mod wait;

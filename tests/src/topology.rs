@@ -8,6 +8,7 @@
 //! The switch is a bridge in a namespace of its own, so that cutting a cable touches nothing of the node but its
 //! carrier, and a capture on the switch sees every frame of the lab.
 use crate::netns::Netns;
+use crate::veth;
 use anyhow::{Context, Result};
 use nix::ifaddrs::getifaddrs;
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use tempfile::TempDir;
 #[derive(Debug, Default)]
 pub struct Builder {
     nodes: Vec<(String, Vec<Nic>)>,
+    native_xdp: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -53,6 +55,7 @@ pub struct Node {
 pub struct Lab {
     // Fields drop in this order: nodes, then the switch, then the files.
     nodes: Vec<Node>,
+    _programs: Vec<veth::Attached>,
     switch: Netns,
     dir: TempDir,
 }
@@ -76,6 +79,12 @@ impl Builder {
         self
     }
 
+    /// XDP programs on the nodes run natively and may send frames: see [`veth`].
+    pub fn native_xdp(mut self) -> Self {
+        self.native_xdp = true;
+        self
+    }
+
     /// Makes it.
     pub fn build(self) -> Result<Lab> {
         static LABS: AtomicU32 = AtomicU32::new(0);
@@ -95,7 +104,7 @@ impl Builder {
             netns.sysctl("ipv6.conf.default.accept_dad", "0")?;
             netns.sysctl("ipv6.conf.default.accept_ra", "0")?;
             for nic in &nics {
-                let (port, ns) = (format!("{name}.{}", nic.name), netns.name());
+                let (port, ns) = (port(&name, nic), netns.name());
                 writeln!(
                     wires,
                     "link add {port} type veth peer name {} netns {ns}",
@@ -116,7 +125,19 @@ impl Builder {
         for node in &nodes {
             node.bring_up()?;
         }
-        Ok(Lab { nodes, switch, dir })
+        let mut programs = Vec::new();
+        if self.native_xdp {
+            for (node, nic) in nodes.iter().flat_map(|n| n.nics.iter().map(move |nic| (n, nic))) {
+                veth::checksum_at_once(&node.netns, &nic.name)?;
+                programs.push(veth::attach(&switch, &port(&node.name, nic), veth::PASS)?);
+            }
+        }
+        Ok(Lab {
+            nodes,
+            _programs: programs,
+            switch,
+            dir,
+        })
     }
 }
 
@@ -208,6 +229,11 @@ impl Lab {
         }
         self.switch.output(&argv).map(drop)
     }
+}
+
+/// The end of a node's cable at the switch.
+fn port(node: &str, nic: &Nic) -> String {
+    format!("{node}.{}", nic.name)
 }
 
 /// The nodes' names, for messages.
