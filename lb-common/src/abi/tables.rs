@@ -78,13 +78,10 @@ pub struct Backend {
     pub mac: [u8; 6],
     /// MAC address of the interface to send from.
     pub src_mac: [u8; 6],
-    /// Tunnel: the longest IP packet that the interface takes.
+    /// Tunnel: the longest IP packet that the interface takes, the outer header included.
     pub mtu: u32,
     /// 0.
-    pub pad: u32,
-    /// Tunnel over IPv4: sum of the outer header's constant 16-bit words in native order, not folded (length, and
-    /// therefore the checksum, differ by packet).
-    pub outer_sum: u32,
+    pub pad: [u32; 2],
     /// Tunnel: outer source, as in the packet; an IPv4 address in the first four bytes.
     pub outer_src: [u32; 4],
     /// Tunnel: outer destination.
