@@ -41,7 +41,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tables::Tables;
 use trace::Trace;
-use view::{BackendView, FlowsView, ForwarderView, InterfaceView, XdpView};
+use view::{BackendView, FlowsView, ForwarderView, InterfaceView, MemberView, XdpView};
 
 /// How long the program directs when nobody renews. A little longer than the addresses' lease: the address goes first.
 const LEASE: Duration = Duration::from_secs(4);
@@ -321,6 +321,7 @@ impl Xdp {
             ..XdpView::default()
         };
         view.services = wanted.services.values().map(|s| self.forwarder(s)).collect();
+        view.backends = self.numbers.backends().map(|(n, key)| self.backend(n, key)).collect();
         for reason in Reason::ALL {
             let count = self.tables.reason(&self.object, *reason).unwrap_or_default();
             let list = match reason.verdict() {
@@ -355,30 +356,28 @@ impl Xdp {
     fn forwarder(&self, s: &Forwarder) -> ForwarderView {
         let number = self.numbers.services().find(|(_, key)| **key == s.key);
         let traffic = number.and_then(|(n, _)| self.tables.service(&self.object, n).ok());
-        let backend = |b: &lb_common::plan::Backend| {
-            let key = BackendKey {
-                address: b.address,
-                method: s.method,
-                protocol: s.key.protocol,
-                port: s.key.port,
-            };
-            let number = self.numbers.backends().find(|(_, k)| **k == key);
-            let traffic = number.and_then(|(n, _)| self.tables.backend(&self.object, n).ok());
-            let reach = self.found.resolved.backends.get(&(b.address, s.method));
-            BackendView {
-                address: b.address,
-                weight: b.weight,
-                up: b.up,
-                way: self.way(reach.copied().unwrap_or_default()),
-                traffic: traffic.unwrap_or_default().into(),
-            }
+        let member = |b: &lb_common::plan::Backend| MemberView {
+            address: b.address,
+            weight: b.weight,
+            up: b.up,
         };
         ForwarderView {
             key: s.key,
             method: s.method.name().to_owned(),
             affinity: s.affinity.map(|p| p.timeout.as_secs()),
             traffic: traffic.unwrap_or_default().into(),
-            backends: s.backends.iter().map(backend).collect(),
+            backends: s.backends.iter().map(member).collect(),
+        }
+    }
+
+    fn backend(&self, number: u16, key: &BackendKey) -> BackendView {
+        let traffic = self.tables.backend(&self.object, number).unwrap_or_default();
+        let reach = self.found.resolved.backends.get(&(key.address, key.method));
+        BackendView {
+            address: key.address,
+            method: key.method.name().to_owned(),
+            way: self.way(reach.copied().unwrap_or_default()),
+            traffic: traffic.into(),
         }
     }
 
