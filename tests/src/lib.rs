@@ -16,6 +16,7 @@
 //! | [`decap`] | the far end of a tunnel |
 //! | [`native`], [`adverts`], [`standing`] | our own file, adverts as bytes and as seen, what a daemon of ours says |
 //! | [`cases`], [`pair`], [`ready`] | rows of a table, side by side; two of ours; addresses that can be used |
+//! | [`xdp`] | the XDP program run packet by packet, without a network |
 //! | [`programs`] | where the lab's own programs are |
 //! | [`wait`] | waiting for a condition with a limit, and [`skip!`] |
 //!
@@ -47,3 +48,4 @@ pub mod standing;
 pub mod topology;
 pub mod veth;
 pub mod wait;
+pub mod xdp;
