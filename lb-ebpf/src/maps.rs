@@ -92,6 +92,15 @@ pub(crate) fn backend(side: &'static Side, number: u32) -> &'static Backend {
     unsafe { side.backends.as_ptr().add(number).as_ref_unchecked() }
 }
 
+/// What a backend is to a pool: `MEMBER_*`.
+#[inline(always)]
+pub(crate) fn member(side: &'static Side, pool: u32, number: u32) -> u8 {
+    let pool = pool as usize & (POOLS - 1);
+    let number = number as usize & (BACKENDS - 1);
+    // SAFETY: both are within the table by their masks.
+    unsafe { *side.members.as_ptr().cast::<u8>().add(pool * BACKENDS + number) }
+}
+
 /// One word of `FLOWS` or `FRAGS`, shared by all processors: read whole and written whole.
 #[derive(Clone, Copy)]
 pub(crate) struct Slot(*mut u64);

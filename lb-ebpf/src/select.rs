@@ -3,7 +3,7 @@ use crate::datapath::Now;
 use crate::maps::{self, Slot, Ways};
 use crate::packet::transport::Tcp;
 use lb_common::abi::flow::{self, ESTABLISHED, WAYS};
-use lb_common::abi::tables::{BACKEND_ALIVE, BACKEND_NEW, RING};
+use lb_common::abi::tables::{MEMBER_ALIVE, MEMBER_NEW, RING};
 use lb_common::abi::{Backend, Reason, Service, hash};
 
 /// What a packet says about its flow.
@@ -52,13 +52,13 @@ pub(crate) fn choose(now: &Now, flow: &Flow) -> Result<Choice, Reason> {
     let new = flow.meaning == Meaning::Opens;
     if let Some((slot, word)) = find(ways, flow.hash) {
         let number = flow::backend(word);
-        let backend = maps::backend(now.side, number);
         let wanted = if new {
-            BACKEND_ALIVE | BACKEND_NEW
+            MEMBER_ALIVE | MEMBER_NEW
         } else {
-            BACKEND_ALIVE
+            MEMBER_ALIVE
         };
-        if backend.flags & wanted == wanted {
+        if maps::member(now.side, flow.service.pool, number) & wanted == wanted {
+            let backend = maps::backend(now.side, number);
             refresh(slot, word, now.stamp());
             return Ok(Choice {
                 number,

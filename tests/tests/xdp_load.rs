@@ -9,7 +9,7 @@ use aya::programs::{Xdp, XdpMode};
 use aya::{Ebpf, Pod, TestRun, TestRunOptions};
 use lb_common::abi::control::{MAGIC, SET_ACTIVE, SET_LEASE, SET_UNITS, stamp_shift};
 use lb_common::abi::tables::{
-    BACKEND_ALIVE, BACKEND_NEW, BACKEND_REACHABLE, IPV4, service_key, service_place, vip_place,
+    BACKEND_REACHABLE, IPV4, MEMBER_ALIVE, MEMBER_NEW, service_key, service_place, vip_place,
 };
 use lb_common::abi::{
     Backend, CONTROL_PROGRAM, Command, GUARD_TTL, Reason, Report, Ring, Service, Side, Traffic, Vip,
@@ -157,7 +157,9 @@ fn side() -> Box<Side> {
         vips: [Vip::default(); lb_common::abi::tables::VIPS],
         services: [Service::default(); lb_common::abi::tables::SERVICES],
         backends: [Backend::default(); lb_common::abi::tables::BACKENDS],
+        members: [[0; lb_common::abi::tables::BACKENDS]; lb_common::abi::tables::POOLS],
     });
+    side.members[0][1] = MEMBER_ALIVE | MEMBER_NEW;
     let lo = u64::from(u32::from_ne_bytes(VIP));
     side.vips[vip_place(IPV4, lo, MULTIPLIER) as usize] = Vip {
         hi: IPV4,
@@ -173,7 +175,7 @@ fn side() -> Box<Side> {
         ..Service::default()
     };
     side.backends[1] = Backend {
-        flags: BACKEND_ALIVE | BACKEND_NEW | BACKEND_REACHABLE,
+        flags: BACKEND_REACHABLE,
         // BPF_PROG_TEST_RUN: frames come from the loopback.
         ifindex: 1,
         mac: BACKEND,
