@@ -4,8 +4,8 @@ mod health;
 
 use super::raw::native::{Api, ControlPlaneLoadBalancer, Spec as RawSpec};
 use super::raw::{
-    ConnectionSync, Garp, Granularity, IpvsTimeouts, Metadata, Port, RealServer, SorryServer, SyncGroup, Tunnel,
-    VirtualServer, VrrpInstance,
+    ConnectionSync, Garp, Granularity, IpvsTimeouts, Metadata, Port, RealServer, SorryServer, SyncGroup,
+    Tunnel, VirtualServer, VrrpInstance,
 };
 use super::{API_VERSION, KIND};
 use crate::model::{Forwarding, Scheduler, SchedulerFlags};

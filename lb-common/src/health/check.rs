@@ -196,10 +196,7 @@ impl Probe {
 
     /// Whether it opens a TCP connection, so that it can be asked to a port and from an address.
     pub const fn connects(&self) -> bool {
-        matches!(
-            self,
-            Self::Tcp | Self::Tls(_) | Self::Http(_) | Self::Https(_)
-        )
+        matches!(self, Self::Tcp | Self::Tls(_) | Self::Http(_) | Self::Https(_))
     }
 }
 
@@ -222,11 +219,7 @@ pub enum Trust {
 
 /// The SHA-256 digest of a certificate (DER).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[cfg_attr(
-    feature = "serde",
-    derive(Serialize, Deserialize),
-    serde(transparent)
-)]
+#[cfg_attr(feature = "serde", derive(Serialize, Deserialize), serde(transparent))]
 pub struct Fingerprint(pub [u8; 32]);
 
 impl Fingerprint {
@@ -324,7 +317,9 @@ impl HttpProbe {
         if self.expected.is_empty() {
             return status == 200 || (!known && matches!(status, 401 | 403));
         }
-        self.expected.iter().any(|r| r.first <= status && status <= r.last)
+        self.expected
+            .iter()
+            .any(|r| r.first <= status && status <= r.last)
     }
 }
 
@@ -390,10 +385,21 @@ mod tests {
         let colons: Vec<&str> = (0..32).map(|i| if i % 2 == 0 { "00" } else { "FF" }).collect();
         let read = Fingerprint::parse(&plain).unwrap();
         assert_eq!(read.to_string(), colons.join(":"));
-        for text in [colons.join(":"), std::format!("sha256:{plain}"), std::format!(" {plain}\n")] {
+        for text in [
+            colons.join(":"),
+            std::format!("sha256:{plain}"),
+            std::format!(" {plain}\n"),
+        ] {
             assert_eq!(Fingerprint::parse(&text), Some(read), "{text}");
         }
-        for text in ["", "00", &plain[1..], &std::format!("{plain}00"), ":00", "sha1:00"] {
+        for text in [
+            "",
+            "00",
+            &plain[1..],
+            &std::format!("{plain}00"),
+            ":00",
+            "sha1:00",
+        ] {
             assert_eq!(Fingerprint::parse(text), None, "{text}");
         }
     }
@@ -419,7 +425,11 @@ mod tests {
         assert!(probe.accepts(200, true) && probe.accepts(200, false));
         assert!(probe.accepts(401, false) && probe.accepts(403, false));
         assert!(!probe.accepts(401, true) && !probe.accepts(500, false) && !probe.accepts(204, false));
-        probe.expected = [StatusRange { first: 200, last: 299 }].into();
+        probe.expected = [StatusRange {
+            first: 200,
+            last: 299,
+        }]
+        .into();
         assert!(probe.accepts(204, false) && !probe.accepts(403, false));
     }
 }

@@ -160,7 +160,11 @@ mod tests {
         use Health::{Down, Up};
         let mut gate = Gate::new(2, 3, Start::Up);
         let seen = after(&mut gate, &[Dead, Dead, Good, Dead, Dead, Dead]);
-        assert_eq!(seen, [Up, Up, Up, Up, Up, Down], "a good one starts the count again");
+        assert_eq!(
+            seen,
+            [Up, Up, Up, Up, Up, Down],
+            "a good one starts the count again"
+        );
         let seen = after(&mut gate, &[Good, Dead, Good, Good]);
         assert_eq!(seen, [Down, Down, Down, Up]);
     }
@@ -190,7 +194,11 @@ mod tests {
 
     #[test]
     fn the_first_outcome_decides_unless_told_otherwise() {
-        for (outcome, health) in [(Good, Health::Up), (Unready, Health::Unready), (Dead, Health::Down)] {
+        for (outcome, health) in [
+            (Good, Health::Up),
+            (Unready, Health::Unready),
+            (Dead, Health::Down),
+        ] {
             let mut gate = Gate::new(2, 3, Start::Undecided);
             assert!(gate.is_up());
             gate.handle(outcome);

@@ -17,8 +17,8 @@ mod select;
 mod view;
 
 pub use check::{
-    Fingerprint, HealthCheck, HealthCheckKind, HttpProbe, Identity, Probe, Start, StatusRange, TlsProbe, Trust,
-    UdpProbe,
+    Fingerprint, HealthCheck, HealthCheckKind, HttpProbe, Identity, Probe, Start, StatusRange, TlsProbe,
+    Trust, UdpProbe,
 };
 pub use follow::{Follow, MEMORY};
 pub use gate::{Gate, Health, Outcome};

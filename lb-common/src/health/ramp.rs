@@ -59,6 +59,9 @@ mod tests {
             steps += 1;
         }
         assert_eq!((steps, ramp.share(now)), (9, None));
-        assert_eq!(Ramp::new(start, Duration::ZERO).share(start + Duration::from_nanos(1)), None);
+        assert_eq!(
+            Ramp::new(start, Duration::ZERO).share(start + Duration::from_nanos(1)),
+            None
+        );
     }
 }

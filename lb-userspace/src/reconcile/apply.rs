@@ -73,6 +73,8 @@ impl Kernel {
                 | Op::StopSync(_)
                 | Op::DeleteDestination(..)
                 | Op::DeleteService(_)
+                | Op::SetForwarding(_)
+                | Op::DeleteForwarding
                 | Op::DeleteLocalLink
                 | Op::DeleteLabel(_)
                 | Op::DeleteGuard
@@ -124,6 +126,8 @@ impl Kernel {
             | Op::SetTimeouts(_)
             | Op::StartSync(_)
             | Op::StopSync(_) => self.balance(op),
+            Op::SetForwarding(_) => Err(anyhow!("the XDP program is not loaded")),
+            Op::DeleteForwarding => Ok(()),
             Op::PutAddress(..) => self.put_addresses(std::slice::from_ref(op)).await.remove(0),
             Op::DeleteAddress(_) => self.delete_addresses(std::slice::from_ref(op)).await.remove(0),
         }

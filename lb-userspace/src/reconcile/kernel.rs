@@ -185,6 +185,7 @@ impl Kernel {
             health,
             peers: &self.peers,
             ipvs: self.ipvs.is_some(),
+            xdp: false,
         };
         let mut want = desired(spec, &cx);
         if self.guard.is_none() {
@@ -361,6 +362,7 @@ impl Kernel {
             virtual_servers: vec![],
             connection_sync: None,
             timeouts: None,
+            xdp: lb_common::spec::Xdp::default(),
         };
         let mut turn = Turn::default();
         let have = match self.observe(&want, &nothing, &mut turn.problems).await {

@@ -259,6 +259,7 @@ pub fn wanted(spec: &Spec, roles: &[Role], kernel: &Kernel) -> Desired {
             health: &health,
             peers: kernel.peers(),
             ipvs: kernel.has_ipvs(),
+            xdp: false,
         },
     )
 }

@@ -239,8 +239,11 @@ fn from_file(
             f.refuse(Problem::new(&at.key(key_lower), message));
             continue;
         }
-        let check_port = raw.check_port.map(|p| f.take(super::port(p, &at.key("checkPort"), "checkPort")));
-        let check_address = (raw.check_address.as_ref()).map(|a| f.take(checked_at(all, a, &at.key("checkAddress"))));
+        let check_port = raw
+            .check_port
+            .map(|p| f.take(super::port(p, &at.key("checkPort"), "checkPort")));
+        let check_address =
+            (raw.check_address.as_ref()).map(|a| f.take(checked_at(all, a, &at.key("checkAddress"))));
         let (Some(address), Some(port), Some(weight), Some(upper_threshold), Some(lower_threshold)) =
             (address, port, weight, upper, lower)
         else {
@@ -311,7 +314,10 @@ fn checked_at(all: &Instances, text: &str, at: &Path) -> Result<IpAddr, Problem>
         return Err(Problem::new(at, message).help("write an address that this real server keeps for itself"));
     }
     if address.is_unspecified() || address.is_multicast() {
-        return Err(Problem::new(at, format!("{address} is not the address of one machine")));
+        return Err(Problem::new(
+            at,
+            format!("{address} is not the address of one machine"),
+        ));
     }
     Ok(address)
 }

@@ -4,8 +4,8 @@ use super::super::problem::{Findings, Problem};
 use super::super::raw::{HealthCheck as Raw, Status};
 use super::{advert, number, one_of, program};
 use crate::health::{
-    Fingerprint, HealthCheck, HealthCheckKind as Kind, HttpProbe, Identity, Probe, Start, StatusRange, TlsProbe,
-    Trust, UdpProbe,
+    Fingerprint, HealthCheck, HealthCheckKind as Kind, HttpProbe, Identity, Probe, Start, StatusRange,
+    TlsProbe, Trust, UdpProbe,
 };
 use crate::model::{Family, Protocol};
 use alloc::boxed::Box;
@@ -122,19 +122,21 @@ fn start(raw: &Raw, at: &Path) -> Result<Start, Problem> {
         None | Some("undecided") => Ok(Start::Undecided),
         Some("up") => Ok(Start::Up),
         Some("down") => Ok(Start::Down),
-        Some(other) => Err(
-            Problem::new(&at.key("initialState"), format!("{other:?} is no state to begin with"))
-                .help(one_of(&["undecided", "up", "down"])),
-        ),
+        Some(other) => Err(Problem::new(
+            &at.key("initialState"),
+            format!("{other:?} is no state to begin with"),
+        )
+        .help(one_of(&["undecided", "up", "down"]))),
     }
 }
 
 fn source(raw: &Raw, family: Family, at: &Path, f: &mut Findings) -> Option<IpAddr> {
     let text = raw.source_address.as_deref()?;
     let problem = match text.parse::<IpAddr>() {
-        Ok(a) if Family::of(a) != family => {
-            Problem::new(at, format!("{a} is {}, but the real servers are {family}", Family::of(a)))
-        }
+        Ok(a) if Family::of(a) != family => Problem::new(
+            at,
+            format!("{a} is {}, but the real servers are {family}", Family::of(a)),
+        ),
         Ok(a) if a.is_unspecified() || a.is_multicast() => {
             Problem::new(at, format!("{a} is not the address of one machine"))
         }
@@ -150,7 +152,14 @@ fn misplaced(raw: &Raw, kind: Kind, at: &Path, f: &mut Findings) {
     let http: &[Kind] = &[Kind::Http, Kind::Https];
     let tls: &[Kind] = &[Kind::Tls, Kind::Https];
     let port: &[Kind] = &[Kind::Tcp, Kind::Tls, Kind::Http, Kind::Https, Kind::Udp];
-    let sends: &[Kind] = &[Kind::Tcp, Kind::Tls, Kind::Http, Kind::Https, Kind::Udp, Kind::Icmp];
+    let sends: &[Kind] = &[
+        Kind::Tcp,
+        Kind::Tls,
+        Kind::Http,
+        Kind::Https,
+        Kind::Udp,
+        Kind::Icmp,
+    ];
     let asks = &Kind::ALL[..Kind::ALL.len() - 1];
     let fields: [(&str, bool, &[Kind]); 17] = [
         ("port", raw.port.is_some(), port),
@@ -242,7 +251,9 @@ fn tls(raw: &Raw, at: &Path, f: &mut Findings) -> Option<TlsProbe> {
 
 fn half(at: &Path, missing: &str, given: &str, f: &mut Findings) -> Option<Identity> {
     let message = format!("{missing} must be defined where {given} is");
-    f.refuse(Problem::new(&at.key(missing), message).help("a client certificate is of use with its key only"));
+    f.refuse(
+        Problem::new(&at.key(missing), message).help("a client certificate is of use with its key only"),
+    );
     None
 }
 
@@ -258,7 +269,9 @@ fn absolute(file: &str, at: &Path, f: &mut Findings) -> String {
 
 fn fingerprints(list: &[String], at: &Path, f: &mut Findings) -> BTreeSet<Fingerprint> {
     if list.is_empty() {
-        f.refuse(Problem::new(at, "fingerprints is empty").help("leave it out to take anybody's certificate"));
+        f.refuse(
+            Problem::new(at, "fingerprints is empty").help("leave it out to take anybody's certificate"),
+        );
     }
     let mut out = BTreeSet::new();
     if !super::at_most(list.len(), MAX_LIST, at, f) {
@@ -287,7 +300,10 @@ fn http(raw: &Raw, path: &str, at: &Path, f: &mut Findings) -> Option<HttpProbe>
         );
     }
     if raw.host.as_deref().is_some_and(|h| h.is_empty() || !visible(h)) {
-        f.refuse(Problem::new(&at.key("host"), "host is a name or address, with a port where needed"));
+        f.refuse(Problem::new(
+            &at.key("host"),
+            "host is a name or address, with a port where needed",
+        ));
     }
     let token = (raw.token_file.as_deref()).map(|t| absolute(t, &at.key("tokenFile"), f));
     let expected = (raw.expected_status.as_deref())

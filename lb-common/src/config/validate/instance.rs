@@ -70,7 +70,9 @@ pub(super) fn check(
 
 /// Whether a virtual server is on one of the addresses.
 fn serves(vips: &[IpPrefix], servers: &[VirtualServer]) -> bool {
-    let mut addresses = servers.iter().filter_map(|s| s.ip_address.as_ref()?.parse::<IpAddr>().ok());
+    let mut addresses = servers
+        .iter()
+        .filter_map(|s| s.ip_address.as_ref()?.parse::<IpAddr>().ok());
     addresses.any(|a| vips.iter().any(|v| v.addr() == a))
 }
 

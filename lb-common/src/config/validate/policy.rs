@@ -1,7 +1,9 @@
 //! How one port of a virtual server is balanced: what its own policy says, else what the server says, else the default.
 use super::super::path::Path;
 use super::super::problem::{Findings, Problem};
-use super::super::raw::{Granularity, HealthCheck as RawCheck, PortPolicy, SorryServer, Tunnel, VirtualServer};
+use super::super::raw::{
+    Granularity, HealthCheck as RawCheck, PortPolicy, SorryServer, Tunnel, VirtualServer,
+};
 use super::health::{self, Subject};
 use super::{Dialect, advert, number, one_of, port};
 use crate::health::Probe;
@@ -339,7 +341,9 @@ fn drains(check: &HealthCheck, scheduler: Scheduler, flags: SchedulerFlags, at: 
          refuses the clients of one that only keeps what it has"
     );
     let help = match scheduler {
-        Scheduler::DestinationHash => "take another lbAlgo; with one virtual IP dh sends everybody to one server".into(),
+        Scheduler::DestinationHash => {
+            "take another lbAlgo; with one virtual IP dh sends everybody to one server".into()
+        }
         other => format!("write schedulerFlags: [{other}-fallback]"),
     };
     f.warn(Problem::new(at, message).help(help));
@@ -353,7 +357,10 @@ fn slow_start(l: &Layers<'_>, scheduler: Option<Scheduler>, f: &mut Findings) ->
     let over = f.take(advert::span(*g.value, Duration::ZERO, hour, &g.at, "slowStart"))?;
     let weighs = scheduler.is_none_or(Scheduler::weighs);
     if !over.is_zero() && !weighs {
-        let message = format!("slowStart has no effect with lbAlgo {}", scheduler.map_or("", Scheduler::name));
+        let message = format!(
+            "slowStart has no effect with lbAlgo {}",
+            scheduler.map_or("", Scheduler::name)
+        );
         f.warn(Problem::new(&g.at, message).help("write one that has regard to weights, such as wrr or wlc"));
     }
     Some(over)
@@ -378,7 +385,8 @@ fn hysteresis(l: &Layers<'_>, f: &mut Findings) -> Option<u32> {
     let most = i64::from(u32::MAX);
     let hysteresis: u32 = f.take(number(*g.value, 0, most, &g.at, "hysteresis"))?;
     if i64::from(hysteresis) >= quorum {
-        let message = format!("hysteresis {hysteresis} is not below the quorum of {quorum}: it could never be lost");
+        let message =
+            format!("hysteresis {hysteresis} is not below the quorum of {quorum}: it could never be lost");
         f.refuse(Problem::new(&g.at, message));
         return None;
     }

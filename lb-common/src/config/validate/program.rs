@@ -35,9 +35,13 @@ pub(super) fn program(
         f.refuse(Problem::new(&at_command, message));
     }
     if let Some(i) = command.iter().position(|a| a.contains('\0')) {
-        f.refuse(Problem::new(&at_command.index(i), "an argument cannot hold a NUL character"));
+        f.refuse(Problem::new(
+            &at_command.index(i),
+            "an argument cannot hold a NUL character",
+        ));
     }
-    let sound = |u: &str| !u.is_empty() && u.len() <= 32 && u.chars().all(|c| c.is_ascii_graphic() && c != ':');
+    let sound =
+        |u: &str| !u.is_empty() && u.len() <= 32 && u.chars().all(|c| c.is_ascii_graphic() && c != ':');
     if user.is_some_and(|u| !sound(u)) {
         f.refuse(
             Problem::new(&at.key("user"), "user is a name or a number of an account")

@@ -136,7 +136,8 @@ fn attainable(policy: &Policy, servers: &[crate::spec::RealServer], f: &mut Find
     let whole: u64 = servers.iter().map(|s| u64::from(s.weight)).sum();
     let needed = u64::from(quorum) + u64::from(policy.hysteresis);
     if needed > whole {
-        let message = format!("the quorum needs a weight of {needed}, but all real servers together have {whole}");
+        let message =
+            format!("the quorum needs a weight of {needed}, but all real servers together have {whole}");
         f.refuse(Problem::new(&policy.quorum_at, message).help("each real server counts with its weight"));
     }
 }
@@ -146,7 +147,10 @@ fn source_is_no_vip(all: &Instances, policy: &Policy, at: &Path, f: &mut Finding
     if let Some(source) = policy.health_check.source.filter(|s| backends::is_vip(all, *s)) {
         let at = at.key("healthCheck").key("sourceAddress");
         let message = format!("{source} is a virtual IP: it is on whichever node holds it");
-        f.refuse(Problem::new(&at, message).help("write an address that this node keeps for itself, or leave it out"));
+        f.refuse(
+            Problem::new(&at, message)
+                .help("write an address that this node keeps for itself, or leave it out"),
+        );
     }
 }
 
@@ -230,7 +234,9 @@ fn any_port_is_possible(policy: &Policy, port: u16, at: &Path, f: &mut Findings)
     };
     if needs_port && policy.health_check.port.is_none() {
         let message = "port 0 (every port) cannot be checked";
-        f.refuse(Problem::new(at, message).help("write healthCheck: {type: none}, or give it a port of its own"));
+        f.refuse(
+            Problem::new(at, message).help("write healthCheck: {type: none}, or give it a port of its own"),
+        );
     }
     f.problems.len() == before
 }

@@ -66,7 +66,8 @@ fn one(raw: &RawTrack, serves: bool, at: &Path, f: &mut Findings) -> Option<Trac
         (None, Some(exec), None) => Tracked::Exec(exec_of(exec, &at.key("exec"), f)?),
         (None, None, Some(true)) => {
             if !serves {
-                let message = "virtualServers has no effect: no virtual server is on this instance's virtual IPs";
+                let message =
+                    "virtualServers has no effect: no virtual server is on this instance's virtual IPs";
                 f.warn(Problem::new(&at.key("virtualServers"), message));
             }
             Tracked::VirtualServers(TrackServers {
@@ -100,7 +101,13 @@ fn one(raw: &RawTrack, serves: bool, at: &Path, f: &mut Findings) -> Option<Trac
 fn exec_of(raw: &RawExec, at: &Path, f: &mut Findings) -> Option<TrackExec> {
     let span = |value, default: u64, min: u64, key: &str, f: &mut Findings| match value {
         None => Some(Duration::from_millis(default)),
-        Some(v) => f.take(advert::span(v, Duration::from_millis(min), HOUR, &at.key(key), key)),
+        Some(v) => f.take(advert::span(
+            v,
+            Duration::from_millis(min),
+            HOUR,
+            &at.key(key),
+            key,
+        )),
     };
     let run = program(raw.command.as_deref(), raw.user.as_deref(), at, f);
     let interval = span(raw.interval, 2000, 100, "interval", f);
@@ -135,8 +142,12 @@ fn twice(track: &Track, earlier: &[Track], at: &Path, f: &mut Findings) {
 /// A weight moves nothing where nobody preempts.
 fn preempted(raw: &VrrpInstance, list: &[Track], at: &Path, f: &mut Findings) {
     if raw.preempt == Some(false) && list.iter().any(|t| t.weight != 0) {
-        let message = "weights move nothing while this node is active: with preempt: false the others let it be";
-        f.warn(Problem::new(at, message).help("write weight: 0 to take no part while it fails, or preempt: true"));
+        let message =
+            "weights move nothing while this node is active: with preempt: false the others let it be";
+        f.warn(
+            Problem::new(at, message)
+                .help("write weight: 0 to take no part while it fails, or preempt: true"),
+        );
     }
 }
 
@@ -189,7 +200,9 @@ fn hook(raw: &RawNotify, at: &Path, f: &mut Findings) -> Option<Hook> {
             None
         }
         (Some(_), Some(_)) => {
-            f.refuse(Problem::new(at, "exec and socket are two listeners").help("give each an item of its own"));
+            f.refuse(
+                Problem::new(at, "exec and socket are two listeners").help("give each an item of its own"),
+            );
             None
         }
     };

@@ -1,0 +1,3 @@
+mod control;
+pub mod object;
+mod verifier;
