@@ -2,7 +2,7 @@
 use super::{
     Address, Bound, DaemonRole, Destination, GuardSpec, LEASE, Lifetime, Place, Service, SyncDaemon, Sysctl,
 };
-use crate::health::HealthView;
+use crate::health::{HealthView, select};
 use crate::model::{Family, Forwarding, IpPrefix, MacAddr, Scheduler, ServiceKey};
 use crate::spec::{DatapathKind, IpvsTimeouts, Spec, VirtualServer};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -177,20 +177,20 @@ fn direct(want: &mut Desired, vs: &VirtualServer, cx: &Context<'_>) {
         .insert(vs.key, (service, destinations(vs, cx.health)));
 }
 
-/// The healthy real servers; all of them when none is: an unlucky checker must not take the API away (k0s's rule).
+/// Who gets connections by [`select`], as the kernel takes it. One that is not ready has the weight 0: it keeps what it
+/// has. For the schedulers that hash and then refuse a client whose server has that weight, it has to go.
 fn destinations(vs: &VirtualServer, health: &HealthView) -> Vec<Destination> {
-    let none = vs.real_servers.iter().all(|s| !health.is_up(vs, s));
-    let mut list: Vec<Destination> = vs
-        .real_servers
-        .iter()
-        .filter(|s| none || health.is_up(vs, s))
-        .map(|s| Destination {
-            address: s.address,
-            port: s.port,
+    let refuses = vs.scheduler.hashes() && !vs.flags.fallback;
+    let selection = select(vs, health);
+    let mut list: Vec<Destination> = (selection.candidates.into_iter())
+        .filter(|c| c.alive && (c.weight > 0 || c.server.weight == 0 || !refuses))
+        .map(|c| Destination {
+            address: c.server.address,
+            port: c.server.port,
             forwarding: vs.forwarding,
-            weight: s.weight,
-            upper_threshold: s.upper_threshold,
-            lower_threshold: s.lower_threshold,
+            weight: c.weight,
+            upper_threshold: c.server.upper_threshold,
+            lower_threshold: c.server.lower_threshold,
         })
         .collect();
     list.sort_by_key(|d| (d.address, d.port));

@@ -1,5 +1,5 @@
 //! A scene as the maps want it: what the daemon's own compiler does, done again here from the layouts alone.
-use super::scene::{Scene, Vip};
+use super::scene::{ALIVE, NEW, Scene, Vip};
 use anyhow::{Context, Result};
 use lb_common::abi::tables::{self, Backend, Ring, Service, Side};
 use std::net::IpAddr;
@@ -39,6 +39,11 @@ pub fn side(scene: &Scene, places: Places) -> Result<Box<Side>> {
     side.vip_count = u32::try_from(vips.len())?;
     for (number, backend) in &scene.backends {
         side.backends[usize::from(*number)] = self::backend(backend);
+        let alive = if backend.flags & ALIVE == 0 { 0 } else { tables::MEMBER_ALIVE };
+        let new = if backend.flags & NEW == 0 { 0 } else { tables::MEMBER_NEW };
+        for members in &mut side.members {
+            members[usize::from(*number)] = alive | new;
+        }
     }
     Ok(side)
 }
@@ -65,6 +70,7 @@ pub fn empty() -> Box<Side> {
         vips: [Default::default(); tables::VIPS],
         services: [Default::default(); tables::SERVICES],
         backends: [Default::default(); tables::BACKENDS],
+        members: [[0; tables::BACKENDS]; tables::POOLS],
     })
 }
 
@@ -161,32 +167,14 @@ fn backend(b: &super::scene::Backend) -> Backend {
         .tunnel
         .map_or_else(Default::default, |(a, z)| (words(a), words(z)));
     Backend {
-        flags: b.flags,
+        flags: b.flags & !(ALIVE | NEW),
         ifindex: b.ifindex,
         mac: b.mac,
         src_mac: b.src_mac,
         mtu: b.mtu,
-        pad: 0,
-        outer_sum: outer_sum(b.tunnel),
+        pad: [0; 2],
         outer_src,
         outer_dst,
     }
 }
 
-/// Of version and header length, "don't fragment", TTL, and the addresses; what differs by packet is left 0.
-fn outer_sum(tunnel: Option<(IpAddr, IpAddr)>) -> u32 {
-    let Some((IpAddr::V4(src), IpAddr::V4(dst))) = tunnel else {
-        return 0;
-    };
-    let fixed = [
-        [0x45, 0, 0, 0],
-        [0, 0, 0x40, 0],
-        [64, 0, 0, 0],
-        src.octets(),
-        dst.octets(),
-    ];
-    let words = fixed
-        .iter()
-        .flat_map(|four| [[four[0], four[1]], [four[2], four[3]]]);
-    words.map(|pair| u32::from(u16::from_ne_bytes(pair))).sum()
-}

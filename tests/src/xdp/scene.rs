@@ -130,18 +130,23 @@ impl Scene {
     /// Puts a backend into a state: `dead`, `draining`, `silent` (no neighbour), `up`.
     pub fn change(&mut self, name: &str, state: &str) -> Result<()> {
         let (_, backend) = self.backend(name)?;
-        let all = tables::BACKEND_ALIVE | tables::BACKEND_NEW | tables::BACKEND_REACHABLE;
+        let all = ALIVE | NEW | tables::BACKEND_REACHABLE;
         backend.flags = backend.flags & !all
             | match state {
                 "up" => all,
                 "dead" => tables::BACKEND_REACHABLE,
-                "draining" => tables::BACKEND_ALIVE | tables::BACKEND_REACHABLE,
-                "silent" => tables::BACKEND_ALIVE | tables::BACKEND_NEW,
+                "draining" => ALIVE | tables::BACKEND_REACHABLE,
+                "silent" => ALIVE | NEW,
                 other => bail!("no state of a backend is called {other}"),
             };
         Ok(())
     }
 }
+
+/// A backend's flag beside those of the tables: it lives. To the program that is a matter of pools (`MEMBER_ALIVE`).
+pub const ALIVE: u32 = 1;
+/// It takes new flows (`MEMBER_NEW`).
+pub const NEW: u32 = 2;
 
 /// As it is in the file.
 #[derive(Deserialize)]

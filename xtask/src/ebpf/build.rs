@@ -62,6 +62,10 @@ fn flags(linker: &Path) -> String {
     let flags = [
         format!("--cfg=bpf_target_arch=\"{}\"", env::consts::ARCH),
         "-Cdebuginfo=2".to_owned(),
+        // 32-bit arithmetic (Linux 5.1).
+        "-Ctarget-cpu=v3".to_owned(),
+        // A header's fields lie where they lie: one load each, not one for each byte.
+        "-Clink-arg=--cpu-features=+allows-misaligned-mem-access".to_owned(),
         "-Clink-arg=--btf".to_owned(),
         format!("-Clinker={}", linker.display()),
         // An object that is embedded says nothing of where it was built.

@@ -1,14 +1,14 @@
 //! The planner against a kernel made of a map: what it plans, applied, is what was wanted, and then nothing is left to do.
 use super::*;
-use crate::health::HealthView;
+use crate::health::{HealthView, Probe};
 use crate::model::{
     AdvertInterval, Forwarding, IpPrefix, MacAddr, Persistence, Priority, Protocol, Scheduler,
     SchedulerFlags, Version, Vrid,
 };
 use crate::plan::{Context, DaemonRole, GuardSpec, ObservedAddress, Role, Service, Sysctl, desired};
 use crate::spec::{
-    Announce, ChecksumForm, ConnectionSync, DatapathKind, HealthCheck, HealthCheckKind, Instance,
-    InterfaceSelector, RealServer, Spec, Transport, VirtualServer, Xdp,
+    Announce, ChecksumForm, ConnectionSync, DatapathKind, HealthCheck, Instance, InterfaceSelector,
+    RealServer, Spec, Transport, VirtualServer, Xdp,
 };
 use core::time::Duration;
 use proptest::prelude::*;
@@ -33,18 +33,13 @@ fn instance(n: u8) -> Instance {
         checksum: ChecksumForm::PseudoHeader,
         announce: Announce::default(),
         track: vec![],
+        notify: vec![],
         address_label: 10_000,
     }
 }
 
 fn virtual_server(n: u8, forwarding: Forwarding) -> VirtualServer {
-    let real = |last| RealServer {
-        address: IpAddr::from([192, 0, 2, last]),
-        port: 6443,
-        weight: 1,
-        upper_threshold: 0,
-        lower_threshold: 0,
-    };
+    let real = |last| RealServer::new(IpAddr::from([192, 0, 2, last]), 6443);
     VirtualServer {
         name: format!("vs{n}"),
         key: ServiceKey {
@@ -61,13 +56,11 @@ fn virtual_server(n: u8, forwarding: Forwarding) -> VirtualServer {
             timeout: Duration::from_secs(360),
             granularity: 32,
         }),
-        health_check: HealthCheck {
-            kind: HealthCheckKind::Tcp,
-            interval: Duration::from_secs(1),
-            timeout: Duration::from_secs(1),
-            rise: 1,
-            fall: 3,
-        },
+        health_check: HealthCheck::new(Probe::Tcp),
+        slow_start: Duration::ZERO,
+        quorum: None,
+        hysteresis: 0,
+        sorry_server: None,
         real_servers: vec![real(1), real(2), real(3)],
     }
 }
@@ -103,13 +96,10 @@ fn roles(spec: &Spec, holds: [bool; 2]) -> Vec<Role> {
 }
 
 fn want(spec: &Spec, holds: [bool; 2], down: &[SocketAddr]) -> Desired {
+    let keys = spec.virtual_servers.iter().map(|vs| vs.key);
     let health = HealthView {
-        down: (0..2u8)
-            .flat_map(|n| {
-                down.iter()
-                    .map(move |d| (*d, Some(IpAddr::from([192, 0, 2, 100 + n]))))
-            })
-            .collect(),
+        down: keys.flat_map(|k| down.iter().map(move |d| (k, *d))).collect(),
+        ..HealthView::default()
     };
     let peers = BTreeSet::from([MacAddr([2, 0, 0, 0, 0, 1])]);
     let roles = roles(spec, holds);

@@ -1,9 +1,9 @@
 //! Which backend: the flow table, source affinity, the ring.
-use super::super::scene::Service;
+use super::super::scene::{ALIVE, NEW, Service};
 use super::read::{ACK, FIN, Flow, RST, SYN};
 use super::{Choice, Fragment, Model, Packet, Protocol};
 use lb_common::abi::flow::{self, ESTABLISHED, FRAGMENT_LIFE, PROBATION, STALE};
-use lb_common::abi::tables::{BACKEND_ALIVE, BACKEND_NEW, RING};
+use lb_common::abi::tables::RING;
 use lb_common::abi::{Reason, hash};
 use std::net::IpAddr;
 
@@ -49,7 +49,7 @@ impl Model {
         let backend = flow::backend(word);
         let known = flow::is_of(word, hash)
             && flow::age(word, self.now) <= FRAGMENT_LIFE
-            && self.is(backend, BACKEND_ALIVE);
+            && self.is(backend, ALIVE);
         let backend = u16::try_from(backend).unwrap_or(0);
         known
             .then_some(Choice {
@@ -66,7 +66,7 @@ impl Model {
             let word = self.flows[set][way];
             let backend = flow::backend(word);
             let stays =
-                self.is(backend, BACKEND_ALIVE) && (kind != Kind::Opens || self.is(backend, BACKEND_NEW));
+                self.is(backend, ALIVE) && (kind != Kind::Opens || self.is(backend, NEW));
             if stays {
                 if kind != Kind::Looks || packet.protocol != Protocol::Error {
                     self.seen(set, way, hash, &packet.flow, service);
@@ -77,7 +77,7 @@ impl Model {
                     remembered: true,
                 });
             }
-            if self.is(backend, BACKEND_ALIVE) {
+            if self.is(backend, ALIVE) {
                 self.flows[set][way] = 0;
             }
         }
@@ -92,8 +92,8 @@ impl Model {
     fn miss(&self, kind: Kind, hash: u64, flow: &Flow, service: &Service) -> Result<Choice, Reason> {
         let new = matches!(kind, Kind::Opens | Kind::Both);
         if let Some((backend, _)) = self.tied(flow, service)
-            && self.is(backend, BACKEND_ALIVE)
-            && (!new || self.is(backend, BACKEND_NEW))
+            && self.is(backend, ALIVE)
+            && (!new || self.is(backend, NEW))
         {
             return Ok(Choice {
                 backend: u16::try_from(backend).unwrap_or(0),

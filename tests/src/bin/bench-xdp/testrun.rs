@@ -1,0 +1,284 @@
+//! Nanoseconds a packet by `BPF_PROG_TEST_RUN`: every program on the same frames, in turns, so that what else the machine
+//! does is spread over all of them. Figures include the test's own loop; the first rows show what that is.
+use crate::cases::{self, Case, Reach};
+use crate::katran::Katran;
+use crate::objects::{self, Tools};
+use crate::ours::Ours;
+use crate::report::{Row, Section, progress};
+use crate::spread::Spread;
+use anyhow::{Context, Result, ensure};
+use aya::programs::ProgramFd;
+use lb_common::abi::bench::program;
+use std::collections::BTreeMap;
+
+/// In `BPF_PROG_TEST_RUN` frames come in by the loopback interface.
+const INTERFACE: u32 = 1;
+/// Rows on which the variants of our program are held against each other.
+const VARIANTS: usize = 6;
+
+/// Who is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Who {
+    Ours,
+    /// The same with a line for each decision.
+    TraceOn,
+    /// Compiled without the tracing.
+    NoTrace,
+    Katran,
+}
+
+/// What one part of the bench takes.
+#[derive(Debug)]
+pub(crate) struct Setting<'a> {
+    pub(crate) rounds: u32,
+    pub(crate) repeat: u32,
+    pub(crate) katran: Option<&'a [u8]>,
+}
+
+struct Bench {
+    tools: Tools,
+    ours: BTreeMap<Who, Ours>,
+    katran: Option<Katran>,
+    cases: Vec<Case>,
+    /// Of flows that never come again.
+    next: u32,
+    repeat: u32,
+    figures: BTreeMap<(usize, Who), Vec<f64>>,
+    floors: BTreeMap<&'static str, Vec<f64>>,
+    /// Rows that were not what they say, and are not measured again.
+    wrong: BTreeMap<(usize, Who), String>,
+}
+
+/// Measures all of it.
+pub(crate) fn measure(setting: &Setting<'_>) -> Result<Vec<Section>> {
+    let mut bench = Bench::load(setting)?;
+    for round in 0..setting.rounds {
+        progress(format!("TEST_RUN: round {} of {}", round + 1, setting.rounds));
+        bench.floors()?;
+        for case in 0..bench.cases.len() {
+            for who in bench.who(case) {
+                match bench.one(case, who) {
+                    Ok(figure) => bench.figures.entry((case, who)).or_default().push(figure),
+                    Err(error) => {
+                        bench.wrong.insert((case, who), format!("{error:#}"));
+                    }
+                }
+            }
+        }
+    }
+    let mut sections = vec![bench.floor_section(), bench.section(), bench.variants()];
+    if !bench.wrong.is_empty() {
+        sections.push(bench.complaints());
+    }
+    Ok(sections)
+}
+
+impl Bench {
+    fn load(setting: &Setting<'_>) -> Result<Self> {
+        let object = objects::read("CPLB_EBPF", "lb.o")?;
+        let mut ours = BTreeMap::new();
+        ours.insert(Who::Ours, Ours::load(&object, false, INTERFACE)?);
+        ours.insert(Who::TraceOn, Ours::load(&object, true, INTERFACE)?);
+        if let Ok(object) = objects::read("CPLB_EBPF_PLAIN", "lb-plain.o") {
+            ours.insert(Who::NoTrace, Ours::load(&object, false, INTERFACE)?);
+        }
+        Ok(Self {
+            tools: Tools::load()?,
+            ours,
+            katran: setting.katran.map(Katran::load).transpose()?,
+            cases: cases::all(),
+            next: 0,
+            repeat: setting.repeat,
+            figures: BTreeMap::new(),
+            floors: BTreeMap::new(),
+            wrong: BTreeMap::new(),
+        })
+    }
+
+    /// In which order changes by the row, so that nobody always comes after the same one.
+    fn who(&self, case: usize) -> Vec<Who> {
+        let variants = case < VARIANTS;
+        let mut list: Vec<Who> = self.ours.keys().copied().collect();
+        list.retain(|who| *who == Who::Ours || variants);
+        if self.katran.is_some() && self.cases[case].katran.is_some() {
+            list.push(Who::Katran);
+        }
+        list.retain(|who| !self.wrong.contains_key(&(case, *who)));
+        if list.is_empty() {
+            return list;
+        }
+        let turn = self.figures.values().map(Vec::len).sum::<usize>() % list.len();
+        list.rotate_left(turn);
+        list
+    }
+
+    /// One figure.
+    fn one(&mut self, case: usize, who: Who) -> Result<f64> {
+        let case = &self.cases[case];
+        let repeat = if who == Who::TraceOn { self.repeat / 10 } else { self.repeat };
+        let (fd, verdict) = if who == Who::Katran {
+            let katran = self.katran.as_ref().context("Katran is not loaded")?;
+            (katran.program()?, case.katran.context("Katran cannot do this row")?)
+        } else {
+            let ours = self.ours.get_mut(&who).context("not loaded")?;
+            ours.forget()?;
+            (ours.program()?, case.verdict)
+        };
+        self.tools.jump_to(fd)?;
+        let first = if case.flows == cases::NEW { self.next } else { 0 };
+        self.tools.drive(case.frame.drive(case.flows, first, INTERFACE))?;
+        if case.warm_up() > 0 {
+            self.tools.driven(&case.frame, case.warm_up())?;
+        }
+        let before = self.counted(who)?;
+        let result = self.tools.driven(&case.frame, repeat)?;
+        self.next = self.next.wrapping_add(repeat);
+        ensure!(
+            result.return_value == verdict,
+            "{}: {who:?} answered {}, not {verdict}",
+            case.name,
+            result.return_value
+        );
+        self.check(case, who, &before, u64::from(repeat))?;
+        Ok(result.duration.as_nanos() as f64)
+    }
+
+    fn counted(&self, who: Who) -> Result<Before> {
+        Ok(match (who, &self.katran) {
+            (Who::Katran, Some(katran)) => Before::Katran(katran.misses()?),
+            _ => Before::Ours(self.ours.get(&who).context("not loaded")?.counts()?),
+        })
+    }
+
+    fn check(&self, case: &Case, who: Who, before: &Before, packets: u64) -> Result<()> {
+        match (before, &self.katran) {
+            (Before::Katran(misses), Some(katran)) => katran.check(case, *misses, packets),
+            (Before::Katran(_), None) => Ok(()),
+            (Before::Ours(counts), _) => {
+                let ours = self.ours.get(&who).context("not loaded")?;
+                ours.check(case, counts, packets)
+            }
+        }
+    }
+
+    fn floors(&mut self) -> Result<()> {
+        let hit = &self.cases.first().context("no rows")?.frame;
+        for name in [program::RETURN, program::LOOKUP] {
+            let direct = objects::run(self.tools.program(name)?, hit, self.repeat)?;
+            let label = if name == program::RETURN { RETURN } else { LOOKUP };
+            self.floors.entry(label).or_default().push(direct.duration.as_nanos() as f64);
+        }
+        let floors: [(&str, &str, u32); 3] = [
+            (DRIVEN_RETURN, program::RETURN, 0),
+            (DRIVEN_RETURN_MANY, program::RETURN, cases::NEW),
+            (DRIVEN_LOOKUP, program::LOOKUP, 0),
+        ];
+        for (label, name, flows) in floors {
+            let fd: ProgramFd = self.tools.program(name)?.fd()?.try_clone()?;
+            self.tools.jump_to(&fd)?;
+            self.tools.drive(hit.drive(flows, 0, INTERFACE))?;
+            let driven = self.tools.driven(hit, self.repeat)?;
+            self.floors.entry(label).or_default().push(driven.duration.as_nanos() as f64);
+        }
+        Ok(())
+    }
+
+    fn floor_section(&self) -> Section {
+        let rows = self.floors.iter().filter_map(|(label, figures)| {
+            let mut row = Row::new(label);
+            row.cell("ns", Spread::of(figures)?, 0);
+            Some(row)
+        });
+        Section::new(
+            "floors",
+            "The test's own loop, and what drives the programs below, median (least - most)",
+            rows.collect(),
+        )
+    }
+
+    fn section(&self) -> Section {
+        let rows = (0..self.cases.len()).filter_map(|place| {
+            let case = &self.cases[place];
+            let figures = |who| Spread::of(self.figures.get(&(place, who))?);
+            let ours = figures(Who::Ours)?;
+            let mut row = Row::new(case.name);
+            row.cell("cplb ns", ours, 0);
+            let theirs = figures(Who::Katran);
+            if let Some(theirs) = theirs {
+                row.cell("Katran ns", theirs, 0);
+                row.ratio("ratio", ours.ratio(&theirs));
+            }
+            if let Some(reach) = case.reach {
+                compare(&mut row, reach, &ours, theirs.as_ref());
+            }
+            Some(row)
+        });
+        Section::new(
+            "testRun",
+            "BPF_PROG_TEST_RUN, nanoseconds a packet, the loop and the driver included, median (least - most)",
+            rows.collect(),
+        )
+    }
+
+    fn complaints(&self) -> Section {
+        let rows = self.wrong.iter().map(|((case, who), why)| {
+            let mut row = Row::new(self.cases[*case].name);
+            row.text("whose", &format!("{who:?}"));
+            row.text("why", why);
+            row
+        });
+        Section::new("notMeasured", NOT_MEASURED, rows.collect())
+    }
+
+    fn variants(&self) -> Section {
+        let names = [
+            (Who::Ours, "trace off"),
+            (Who::NoTrace, "compiled without"),
+            (Who::TraceOn, "trace on"),
+        ];
+        let mut rows: Vec<Row> = Vec::new();
+        for place in 0..VARIANTS.min(self.cases.len()) {
+            let mut row = Row::new(self.cases[place].name);
+            for (who, label) in names {
+                if let Some(spread) = self.figures.get(&(place, who)).and_then(|f| Spread::of(f)) {
+                    row.cell(label, spread, 0);
+                }
+            }
+            rows.push(row);
+        }
+        let mut sizes = Row::new("instructions after the verifier");
+        for (who, label) in names {
+            if let Some(count) = self.ours.get(&who).and_then(Ours::instructions) {
+                sizes.text(label, &count.to_string());
+            }
+        }
+        rows.push(sizes);
+        Section::new("trace", "What a line for each decision costs, nanoseconds a packet, median (least - most)", rows)
+    }
+}
+
+enum Before {
+    Ours(crate::ours::Counts),
+    Katran(u64),
+}
+
+/// The title of what makes the bench end with 1.
+pub(crate) const NOT_MEASURED: &str = "Not measured";
+const RETURN: &str = "1 return only";
+const LOOKUP: &str = "2 parse and one array lookup";
+const DRIVEN_RETURN: &str = "3 driver and return (one flow)";
+const DRIVEN_RETURN_MANY: &str = "4 driver and return (each packet another flow)";
+const DRIVEN_LOOKUP: &str = "5 driver, parse and one array lookup";
+
+/// Beside Katran where it ran; else by the nanoseconds of the machine where the reaches were set.
+fn compare(row: &mut Row, reach: Reach, ours: &Spread, theirs: Option<&Spread>) {
+    let (wanted, met) = match (reach, theirs) {
+        (Reach::Katran { share, .. }, Some(theirs)) => {
+            (format!("{share:.2} of Katran"), ours.ratio(theirs) <= share)
+        }
+        (Reach::Katran { there, .. }, None) | (Reach::Nanoseconds(there), _) => {
+            (format!("{there:.0} ns"), ours.median <= there)
+        }
+    };
+    row.reach(&wanted, met);
+}
