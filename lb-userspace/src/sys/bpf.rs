@@ -6,7 +6,7 @@
 //! kernel's `include/uapi/linux/bpf.h`.
 #![expect(unsafe_code, reason = "bpf(2) has no safe wrapper")]
 
-use lb_common::abi::tables::{BACKENDS, RING_ROOM, SERVICES, VIPS};
+use lb_common::abi::tables::{BACKENDS, POOLS, RING_ROOM, SERVICES, VIPS};
 use lb_common::abi::{self, Ring, Side};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -238,7 +238,7 @@ pub fn write(map: BorrowedFd<'_>, index: u32, value: &[u8]) -> io::Result<()> {
 pub fn side_bytes(side: &Side) -> &[u8] {
     const HEAD: usize = 2 * 8 + 4 * 4 + size_of::<abi::hash::Key>();
     const _: () = assert!(
-        size_of::<Side>() == HEAD + VIPS * 32 + SERVICES * 40 + BACKENDS * 64,
+        size_of::<Side>() == HEAD + VIPS * 32 + SERVICES * 40 + BACKENDS * 64 + POOLS * BACKENDS,
         "no padding, which would be bytes without a value"
     );
     // SAFETY: `Side` is `repr(C)`, of integers only and without padding, so all its bytes are initialised; the slice

@@ -38,7 +38,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tables::Tables;
 use trace::Trace;
 use view::{BackendView, FlowsView, ForwarderView, InterfaceView, XdpView};
@@ -312,7 +312,9 @@ impl Xdp {
     /// What `status` shows. Counters that cannot be read are zero, which is said in the log.
     pub fn view(&mut self) -> Option<XdpView> {
         let wanted = self.wanted.clone()?;
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut view = XdpView {
+            read_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
             interfaces: self.attached.values().map(interface_view).collect(),
             trace: self.object.globals().trace,
             flows: self.flows(),

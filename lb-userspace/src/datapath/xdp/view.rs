@@ -9,6 +9,8 @@ use std::net::IpAddr;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct XdpView {
+    /// When the counters were read: milliseconds since 1970.
+    pub read_ms: u64,
     /// Interfaces with the program.
     pub interfaces: Vec<InterfaceView>,
     /// Virtual servers that this node forwards.
