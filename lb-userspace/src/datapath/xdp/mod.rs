@@ -359,8 +359,6 @@ impl Xdp {
             let key = BackendKey {
                 address: b.address,
                 method: s.method,
-                protocol: s.key.protocol,
-                port: s.key.port,
             };
             let number = self.numbers.backends().find(|(_, k)| **k == key);
             let traffic = number.and_then(|(n, _)| self.tables.backend(&self.object, n).ok());
