@@ -3,25 +3,21 @@ use super::ring::Seat;
 use crate::abi::Ring;
 use crate::abi::hash::Key;
 use crate::abi::tables::{BACKENDS, SERVICES, VIPS};
-use crate::model::{Protocol, ServiceKey};
+use crate::model::ServiceKey;
 use crate::plan::Method;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-/// What a backend's number stands for. One machine has a number for each port, since one of its ports may be dead while
-/// another one lives, and flows remember the number alone.
+/// What a backend's number stands for. Whether it lives is each pool's own affair ([`crate::abi::Side`]), so a machine
+/// needs no more than one, whatever its ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BackendKey {
     /// Its own address.
     pub address: IpAddr,
     /// How packets get there.
     pub method: Method,
-    /// The transport.
-    pub protocol: Protocol,
-    /// The port; 0 is every port.
-    pub port: u16,
 }
 
 /// What is kept from one image to the next.

@@ -8,13 +8,13 @@
 use crate::cases::{Case, port};
 use crate::frames::{VIP4, VIP6};
 use crate::objects;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use aya::maps::{Array, ArrayOfMaps, HashMap, MapData};
 use aya::programs::ProgramFd;
+use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_LRU_HASH;
 use std::net::IpAddr;
-use std::thread;
 
 const PROGRAM: &str = "balancer_ingress";
 const TCP: u8 = 6;
@@ -83,7 +83,11 @@ impl Katran {
         const VIPS: u32 = 512;
         let stats = self.ebpf.map("stats").context("no map stats")?;
         let stats: aya::maps::PerCpuArray<_, [u64; 2]> = stats.try_into()?;
-        Ok(stats.get(&(VIPS + 1), 0)?.iter().map(|[syn, other]| syn + other).sum())
+        Ok(stats
+            .get(&(VIPS + 1), 0)?
+            .iter()
+            .map(|[syn, other]| syn + other)
+            .sum())
     }
 
     /// Whether this row measured what it says.
@@ -98,7 +102,10 @@ impl Katran {
     }
 
     fn array<T: aya::Pod>(&mut self, name: &str) -> Result<Array<&mut MapData, T>> {
-        let found = self.ebpf.map_mut(name).with_context(|| format!("no map {name}"))?;
+        let found = self
+            .ebpf
+            .map_mut(name)
+            .with_context(|| format!("no map {name}"))?;
         found.try_into().with_context(|| format!("map {name}"))
     }
 
@@ -106,9 +113,9 @@ impl Katran {
     fn flow_tables(&mut self) -> Result<()> {
         let found = self.ebpf.map_mut("lru_mapping").context("no map lru_mapping")?;
         let mut tables: ArrayOfMaps<_, MapData> = found.try_into()?;
-        for cpu in 0..u32::try_from(thread::available_parallelism()?.get())? {
-            let shape =
-                aya_obj::Map::new_from_params(BPF_MAP_TYPE_LRU_HASH as u32, FLOW.0, FLOW.1, FLOWS, 0);
+        let processors = nr_cpus().map_err(|(path, error)| Error::new(error).context(path))?;
+        for cpu in 0..u32::try_from(processors)? {
+            let shape = aya_obj::Map::new_from_params(BPF_MAP_TYPE_LRU_HASH as u32, FLOW.0, FLOW.1, FLOWS, 0);
             let table = MapData::create(shape, "katran_flows", None)?;
             tables.set(cpu, &table, 0)?;
         }
@@ -127,7 +134,14 @@ impl Katran {
         Ok(())
     }
 
-    fn virtual_ip(&mut self, number: u32, address: IpAddr, port: u16, protocol: u8, flags: u32) -> Result<()> {
+    fn virtual_ip(
+        &mut self,
+        number: u32,
+        address: IpAddr,
+        port: u16,
+        protocol: u8,
+        flags: u32,
+    ) -> Result<()> {
         let mut key = [0; 20];
         match address {
             IpAddr::V4(a) => key[..4].copy_from_slice(&a.octets()),
