@@ -7,6 +7,7 @@
 //! | [`daemon`] | a started program with all its descendants, its log and every way to end it |
 //! | [`cplb`], [`keepalived`] | the two daemons, started in a node |
 //! | [`apiserver`], [`client`] | TLS servers that say who they are and whom they saw, and their client |
+//! | [`load`] | a server and clients that keep a TCP proxy busy |
 //! | [`prober`] | an echo every 2 ms, and the gaps in the answers |
 //! | [`capture`] | frames with timestamps, and how often each crossed the switch |
 //! | [`inject`] | frames as somebody else on the wire would send them |
@@ -29,6 +30,7 @@ pub mod daemon;
 pub mod guest;
 pub mod inject;
 pub mod keepalived;
+pub mod load;
 pub mod native;
 pub mod netns;
 pub mod pair;

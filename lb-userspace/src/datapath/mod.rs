@@ -1,2 +1,3 @@
 //! What carries connections.
 pub mod ipvs;
+pub mod proxy;
