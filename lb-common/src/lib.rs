@@ -36,3 +36,5 @@ pub mod time;
 pub mod vrrp;
 #[cfg(feature = "alloc")]
 pub mod wire;
+#[cfg(feature = "alloc")]
+pub mod xdp;

@@ -36,6 +36,8 @@ pub struct Spec {
     pub connection_sync: Option<ConnectionSync>,
     /// IPVS's protocol timeouts, where set.
     pub timeouts: Option<IpvsTimeouts>,
+    /// The XDP datapath's settings.
+    pub xdp: Xdp,
 }
 
 impl Spec {
@@ -354,4 +356,91 @@ pub struct IpvsTimeouts {
     pub tcp_fin: u32,
     /// UDP.
     pub udp: u32,
+}
+
+/// What the XDP datapath is told besides its virtual servers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize),
+    serde(rename_all = "camelCase")
+)]
+pub struct Xdp {
+    /// The secret that all nodes share; `None`: made of what their files share anyway ([`crate::xdp::seed`]).
+    pub hash_seed: Option<HashSeed>,
+    /// How the program is attached.
+    pub attach: XdpAttach,
+}
+
+/// How, and beside whom, the XDP program is attached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize),
+    serde(rename_all = "camelCase")
+)]
+pub struct XdpAttach {
+    /// In the driver or above it.
+    pub mode: XdpMode,
+    /// Path of a pinned program that sees what ours passes.
+    pub next: Option<String>,
+    /// Somebody else's pinned program array that ours is put into, instead of being attached.
+    pub root_array: Option<RootArray>,
+}
+
+/// Where an XDP program runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize, schemars::JsonSchema),
+    serde(rename_all = "lowercase")
+)]
+pub enum XdpMode {
+    /// In the driver where it can, else above it.
+    #[default]
+    Auto,
+    /// In the driver, or not at all.
+    Native,
+    /// Above the driver, on packets that the kernel has received already: slower, with every driver.
+    Generic,
+}
+
+/// A place in a program array that another XDP program calls into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize),
+    serde(rename_all = "camelCase")
+)]
+pub struct RootArray {
+    /// Where it is pinned.
+    pub path: String,
+    /// Which of its entries.
+    pub index: u32,
+}
+
+/// A text that keeps outsiders from computing the hash.
+#[derive(Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(Serialize, Deserialize), serde(transparent))]
+pub struct HashSeed(String);
+
+impl HashSeed {
+    /// Fewer characters are too easily found by trying.
+    pub const SHORTEST: usize = 16;
+
+    /// `None` for a text of fewer than [`Self::SHORTEST`] characters.
+    pub fn new(text: &str) -> Option<Self> {
+        (text.chars().count() >= Self::SHORTEST).then(|| Self(text.into()))
+    }
+
+    /// As it was written.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl core::fmt::Debug for HashSeed {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("HashSeed(…)")
+    }
 }

@@ -12,6 +12,11 @@ pub(crate) fn ebpf_object() -> PathBuf {
     root().join("target/ebpf/lb.o")
 }
 
+/// The object with the bench's own programs, which nothing embeds.
+pub(crate) fn ebpf_bench_object() -> PathBuf {
+    root().join("target/ebpf/lb-bench.o")
+}
+
 /// What was built or unpacked for our own use.
 pub(crate) fn tools() -> PathBuf {
     root().join("target/tools")

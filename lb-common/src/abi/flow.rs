@@ -1,8 +1,10 @@
 //! The words of `FLOWS` and `FRAGS`: 64 bits that say which backend a flow has.
 //!
 //! ```text
-//! 63                    24 23       13   12    11        0
-//! tag: bits of its hash    stamp         class backend
+//! 63                         24 23    13   12   11      0
+//! tag: bits of its hash         stamp      class backend     FLOWS
+//! tag: bits of its hash   stamp   service        backend     FRAGS
+//! 63                   34 33   23 22      12     11      0
 //! ```
 //! One word is read and written whole, so nothing is ever half seen and no lock is needed; all processors share them,
 //! because a flow changes processors. A tag of 40 bits beside a set of 15 makes a wrong answer a matter of 2^-37 for a
@@ -12,6 +14,8 @@
 //! second one makes it [`ESTABLISHED`]. A new one takes an empty place, or the oldest on probation, or an established
 //! one that was not seen for [`STALE`]: packets with made-up sources come once, so they push each other out and nobody
 //! else.
+//!
+//! A fragment but the first has no ports, so `FRAGS` also keeps whose it is: the service's place in `SERVICE_STATS`.
 
 /// Words in a set.
 pub const WAYS: usize = 8;
@@ -98,4 +102,30 @@ pub const fn stamp(word: u64) -> u64 {
 #[inline(always)]
 pub const fn age(word: u64, now: u64) -> u64 {
     now.wrapping_sub(stamp(word)) & STAMP_MASK
+}
+
+const FRAGMENT_STAMP_SHIFT: u32 = 23;
+const FRAGMENT_TAG_SHIFT: u32 = FRAGMENT_STAMP_SHIFT + STAMP_BITS;
+const FRAGMENT_STATS_MASK: u64 = (1 << (FRAGMENT_STAMP_SHIFT - BACKEND_BITS)) - 1;
+
+/// A word of `FRAGS`: `stats` is the service's place in `SERVICE_STATS`, below 2048. Its backend is had by [`backend`].
+#[inline(always)]
+pub const fn fragment_word(hash: u64, stamp: u64, stats: u32, backend: u32) -> u64 {
+    (hash >> FRAGMENT_TAG_SHIFT << FRAGMENT_TAG_SHIFT)
+        | ((stamp & STAMP_MASK) << FRAGMENT_STAMP_SHIFT)
+        | ((stats as u64 & FRAGMENT_STATS_MASK) << BACKEND_BITS)
+        | backend as u64
+}
+
+/// Whether `word` is of the packet with this hash and was seen within [`FRAGMENT_LIFE`] of `now`, a stamp.
+#[inline(always)]
+pub const fn is_fragment_of(word: u64, hash: u64, now: u64) -> bool {
+    let age = now.wrapping_sub(word >> FRAGMENT_STAMP_SHIFT) & STAMP_MASK;
+    (word ^ hash) >> FRAGMENT_TAG_SHIFT == 0 && word != 0 && age <= FRAGMENT_LIFE
+}
+
+/// The place in `SERVICE_STATS` that a word of `FRAGS` names.
+#[inline(always)]
+pub const fn fragment_stats(word: u64) -> u32 {
+    ((word >> BACKEND_BITS) & FRAGMENT_STATS_MASK) as u32
 }

@@ -16,6 +16,7 @@
     reason = "each truncation keeps the bits that its line names"
 )]
 
+pub mod bench;
 pub mod control;
 pub mod flow;
 pub mod hash;
@@ -51,6 +52,8 @@ pub mod map {
     pub const BACKEND_STATS: &str = "BACKEND_STATS";
     /// `u64` per processor, `REASONS`.
     pub const REASONS: &str = "REASONS";
+    /// Of the program alone: what [`super::State::inserts`] bounds, per processor.
+    pub const BUDGET: &str = "BUDGET";
     /// A `ProgramArray` of one: the program that sees what this one passes.
     pub const NEXT: &str = "NEXT";
 }

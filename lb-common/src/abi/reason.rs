@@ -40,7 +40,7 @@ pub enum Verdict {
 }
 
 reasons! {
-    /// Neither IPv4 nor IPv6 (ARP, LLDP...), more than two VLAN tags, or shorter than an Ethernet header.
+    /// Neither IPv4 nor IPv6 (ARP, LLDP...), more than two VLAN tags, or cut short before its IP destination.
     NotIp = 0, Pass, "not_ip";
     /// Its destination is no virtual IP that this node directs: SSH, etcd, VRRP, everything of the node's own.
     NotVip = 1, Pass, "not_vip";

@@ -28,7 +28,8 @@ pub struct Vip {
     pub hi: u64,
     /// Bytes 8-15, or the IPv4 address in the low half.
     pub lo: u64,
-    /// The VLAN identifiers of its interface, as the program reads them from tags: outer << 16 | inner; 0: untagged.
+    /// The VLAN identifiers of its interface, as the program reads them from tags: outer << 16 | inner; one tag: its
+    /// identifier alone; 0: untagged, or tagged for a priority only.
     pub vlan: u32,
     /// Its number, which services name.
     pub index: u16,
@@ -36,7 +37,7 @@ pub struct Vip {
     pub flags: u16,
     /// MAC address of its interface: frames to another one are not for us.
     pub mac: [u8; 6],
-    /// 0.
+    /// 0: the program compares it with the address.
     pub pad: [u8; 2],
 }
 
@@ -78,23 +79,16 @@ pub struct Backend {
     pub mac: [u8; 6],
     /// MAC address of the interface to send from.
     pub src_mac: [u8; 6],
-    /// Tunnel: the longest IP packet that the interface takes.
+    /// Tunnel: the longest IP packet that the interface takes, the outer header included.
     pub mtu: u32,
     /// 0.
-    pub pad: u32,
-    /// Tunnel over IPv4: sum of the outer header's constant 16-bit words in native order, not folded (length, and
-    /// therefore the checksum, differ by packet).
-    pub outer_sum: u32,
+    pub pad: [u32; 2],
     /// Tunnel: outer source, as in the packet; an IPv4 address in the first four bytes.
     pub outer_src: [u32; 4],
     /// Tunnel: outer destination.
     pub outer_dst: [u32; 4],
 }
 
-/// It lives: packets of flows that it has go there. Without it the flow is moved.
-pub const BACKEND_ALIVE: u32 = 1;
-/// It takes new flows; without it, it drains.
-pub const BACKEND_NEW: u32 = 2;
 /// It is this node.
 pub const BACKEND_LOCAL: u32 = 4;
 /// Its MAC address is known.
@@ -103,6 +97,12 @@ pub const BACKEND_REACHABLE: u32 = 8;
 pub const BACKEND_TUNNEL4: u32 = 16;
 /// Through a tunnel with an outer IPv6 header.
 pub const BACKEND_TUNNEL6: u32 = 32;
+
+/// What a backend is to a pool, in [`Side::members`]: it lives, and packets of flows that it has go there. Without it
+/// the flow is moved. It is kept by pool because a node may serve one port and not another.
+pub const MEMBER_ALIVE: u8 = 1;
+/// It takes new flows; without it, it drains.
+pub const MEMBER_NEW: u8 = 2;
 
 /// Everything but the rings. One lookup gives all of it.
 #[repr(C)]
@@ -126,8 +126,10 @@ pub struct Side {
     pub vips: [Vip; VIPS],
     /// By [`service_place`] and the places after it, round the end.
     pub services: [Service; SERVICES],
-    /// By number.
+    /// By number: how a backend is reached.
     pub backends: [Backend; BACKENDS],
+    /// By pool and by backend's number: `MEMBER_*`. 0: it is none of this pool's.
+    pub members: [[u8; BACKENDS]; POOLS],
 }
 
 /// A Maglev table: the backend's number at each place. Places from [`RING`] on are unused. 0: nobody.

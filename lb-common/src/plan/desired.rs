@@ -34,6 +34,8 @@ pub struct Context<'a> {
     pub peers: &'a BTreeSet<MacAddr>,
     /// False where the kernel has no IPVS: virtual servers are left out (and that is said elsewhere).
     pub ipvs: bool,
+    /// Whether this node can run the XDP program.
+    pub xdp: bool,
 }
 
 /// Everything that the kernel should hold for us.
@@ -53,6 +55,8 @@ pub struct Desired {
     pub sync: Option<SyncDaemon>,
     /// IPVS's timeouts.
     pub timeouts: Option<IpvsTimeouts>,
+    /// What the XDP program forwards; `None`: it is not wanted here.
+    pub forwarding: Option<super::Forwarding>,
     /// The director guard.
     pub guard: Option<GuardSpec>,
 }

@@ -10,12 +10,14 @@
 //! half of it.
 mod desired;
 mod diff;
+mod forwarding;
 mod kernel;
 mod observed;
 mod op;
 
 pub use desired::{Context, Desired, Role, desired};
 pub use diff::diff;
+pub use forwarding::{Backend, Forwarder, Forwarding, Method};
 pub use kernel::{
     Address, AddressKey, Bound, DaemonRole, Destination, GuardSpec, Lifetime, Place, Service, SyncDaemon,
     Sysctl,

@@ -1,5 +1,5 @@
 //! What was read back from the kernel, of ours only.
-use super::{Address, Destination, GuardSpec, Service, SyncDaemon, Sysctl};
+use super::{Address, Destination, Forwarding, GuardSpec, Service, SyncDaemon, Sysctl};
 use crate::model::ServiceKey;
 use crate::spec::IpvsTimeouts;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -46,6 +46,8 @@ pub struct Observed {
     pub sync: Vec<SyncDaemon>,
     /// IPVS's timeouts, when they could be read.
     pub timeouts: Option<IpvsTimeouts>,
+    /// What the XDP program of this process was last told, while it is attached.
+    pub forwarding: Option<Forwarding>,
     /// The guard, when it is there.
     pub guard: Option<GuardSpec>,
 }

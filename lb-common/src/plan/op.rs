@@ -1,5 +1,5 @@
 //! One change to the kernel. Idempotent: adding what is there and deleting what is not are both well.
-use super::{Address, Destination, GuardSpec, Lifetime, Service, SyncDaemon, Sysctl};
+use super::{Address, Destination, Forwarding, GuardSpec, Lifetime, Service, SyncDaemon, Sysctl};
 use crate::model::ServiceKey;
 use crate::spec::IpvsTimeouts;
 use core::fmt;
@@ -27,6 +27,8 @@ pub enum Op {
     SetDestination(ServiceKey, Destination),
     /// Set IPVS's protocol timeouts.
     SetTimeouts(IpvsTimeouts),
+    /// Attach the XDP program where it is missing, and make it forward exactly this.
+    SetForwarding(Forwarding),
     /// Start connection synchronisation.
     StartSync(SyncDaemon),
     /// Add an address, or renew its lease.
@@ -39,6 +41,8 @@ pub enum Op {
     DeleteDestination(ServiceKey, IpAddr, u16),
     /// Delete a virtual server with its real servers.
     DeleteService(ServiceKey),
+    /// Detach the XDP program; it forwards nothing from then on.
+    DeleteForwarding,
     /// Delete the link for direct routing.
     DeleteLocalLink,
     /// Take a label away.
@@ -68,6 +72,13 @@ impl fmt::Display for Op {
             Self::AddDestination(k, d) => write!(f, "+ real server {k} -> {}", DestinationText(d)),
             Self::SetDestination(k, d) => write!(f, "~ real server {k} -> {}", DestinationText(d)),
             Self::SetTimeouts(t) => write!(f, "~ timeouts tcp {} tcpFin {} udp {}", t.tcp, t.tcp_fin, t.udp),
+            Self::SetForwarding(x) => write!(
+                f,
+                "~ xdp {} virtual servers on {} virtual IPs, {} interfaces",
+                x.services.len(),
+                x.vips.len(),
+                x.interfaces.len()
+            ),
             Self::StartSync(d) => write!(f, "+ connection sync {}", DaemonText(d)),
             Self::PutAddress(a, Lifetime::Forever) => write!(f, "+ address {}", AddressText(a)),
             Self::PutAddress(a, Lifetime::Lease(l)) => {
@@ -77,6 +88,7 @@ impl fmt::Display for Op {
             Self::StopSync(d) => write!(f, "- connection sync {}", DaemonText(d)),
             Self::DeleteDestination(k, a, p) => write!(f, "- real server {k} -> {}", SocketAddr::new(*a, *p)),
             Self::DeleteService(k) => write!(f, "- virtual server {k}"),
+            Self::DeleteForwarding => f.write_str("- xdp"),
             Self::DeleteLocalLink => write!(f, "- link {}", super::LOCAL_LINK),
             Self::DeleteLabel(a) => write!(f, "- address label {a}/128"),
             Self::DeleteGuard => f.write_str("- guard"),

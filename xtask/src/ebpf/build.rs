@@ -34,11 +34,15 @@ pub(crate) fn build(route: &Route) -> Result<()> {
         cargo.args(["-Z", "build-std=core"]);
     }
     cmd::run(&mut cargo).with_context(|| format!("with {route}"))?;
-    let built = target_dir.join(TARGET).join("release/lb");
-    let new = fs::read(&built).with_context(|| built.display().to_string())?;
-    let place = paths::ebpf_object();
-    if fs::read(&place).ok().as_deref() != Some(&new[..]) {
-        fs::write(&place, &new).with_context(|| place.display().to_string())?;
+    let release = target_dir.join(TARGET).join("release");
+    take(&release.join("lb"), &paths::ebpf_object())?;
+    take(&release.join("lb-bench"), &paths::ebpf_bench_object())
+}
+
+fn take(built: &Path, place: &Path) -> Result<()> {
+    let new = fs::read(built).with_context(|| built.display().to_string())?;
+    if fs::read(place).ok().as_deref() != Some(&new[..]) {
+        fs::write(place, &new).with_context(|| place.display().to_string())?;
     }
     cmd::say(format!("{} ({} bytes)", place.display(), new.len()));
     Ok(())
@@ -58,6 +62,10 @@ fn flags(linker: &Path) -> String {
     let flags = [
         format!("--cfg=bpf_target_arch=\"{}\"", env::consts::ARCH),
         "-Cdebuginfo=2".to_owned(),
+        // 32-bit arithmetic (Linux 5.1).
+        "-Ctarget-cpu=v3".to_owned(),
+        // A header's fields lie where they lie: one load each, not one for each byte.
+        "-Clink-arg=--cpu-features=+allows-misaligned-mem-access".to_owned(),
         "-Clink-arg=--btf".to_owned(),
         format!("-Clinker={}", linker.display()),
         // An object that is embedded says nothing of where it was built.

@@ -189,6 +189,7 @@ fn assemble(d: &Draft, facts: &Facts, f: &mut Findings) -> Option<(Spec, Vec<sup
         virtual_servers,
         connection_sync,
         timeouts,
+        xdp: crate::spec::Xdp::default(),
     };
     Some((spec, sources))
 }

@@ -8,7 +8,7 @@ use crate::model::{
 use crate::plan::{Context, DaemonRole, GuardSpec, ObservedAddress, Role, Service, Sysctl, desired};
 use crate::spec::{
     Announce, ChecksumForm, ConnectionSync, DatapathKind, HealthCheck, HealthCheckKind, Instance,
-    InterfaceSelector, RealServer, Spec, Transport, VirtualServer,
+    InterfaceSelector, RealServer, Spec, Transport, VirtualServer, Xdp,
 };
 use core::time::Duration;
 use proptest::prelude::*;
@@ -85,6 +85,7 @@ fn spec(forwarding: Forwarding) -> Spec {
             instance: 0,
         }),
         timeouts: None,
+        xdp: Xdp::default(),
     }
 }
 
@@ -119,6 +120,7 @@ fn want(spec: &Spec, holds: [bool; 2], down: &[SocketAddr]) -> Desired {
             health: &health,
             peers: &peers,
             ipvs: true,
+            xdp: true,
         },
     )
 }
@@ -167,6 +169,8 @@ fn apply(kernel: &mut Observed, op: &Op) -> Result<(), &'static str> {
         }
         Op::StartSync(d) => kernel.sync.push(d.clone()),
         Op::StopSync(d) => kernel.sync.retain(|o| o != d),
+        Op::SetForwarding(x) => kernel.forwarding = Some(x.clone()),
+        Op::DeleteForwarding => kernel.forwarding = None,
         Op::PutAddress(a, l) => put(kernel, a, *l)?,
         Op::DeleteAddress(a) => drop(kernel.addresses.remove(a)),
     }
@@ -366,6 +370,7 @@ fn without_ipvs_the_address_is_carried_alone() {
             health: &health,
             peers: &peers,
             ipvs: false,
+            xdp: false,
         },
     );
     assert!(want.services.is_empty() && want.guard.is_none() && want.sync.is_none());

@@ -7,7 +7,8 @@ use super::{Rtnl, RtnlError};
 use lb_common::model::MacAddr;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo,
+    LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
 };
 use nix::errno::Errno;
 
@@ -26,12 +27,38 @@ pub struct Link {
     pub running: bool,
     /// Whether it is a loopback device.
     pub loopback: bool,
+    /// Whether its frames are Ethernet's (`ARPHRD_ETHER`).
+    pub ethernet: bool,
+    /// The longest packet that it takes, without its link's header.
+    pub mtu: u32,
     /// Its type (`dummy`, `veth`, `bond`, `vlan`...); none for a physical one.
     pub kind: Option<String>,
     /// Its alias: free text, where we leave our mark.
     pub alias: Option<String>,
     /// The bridge, bond or VRF that it belongs to.
     pub master: Option<u32>,
+    /// Of a VLAN device: its identifier, and the index of the device that carries it.
+    pub vlan: Option<Vlan>,
+    /// The XDP program on it, whoever's.
+    pub xdp: Option<XdpOn>,
+}
+
+/// What a VLAN device is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vlan {
+    /// The identifier in the tag, 1 to 4094.
+    pub id: u16,
+    /// The index of the device below.
+    pub parent: u32,
+}
+
+/// An XDP program on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct XdpOn {
+    /// Its number in the kernel; of several, the driver's.
+    pub program: u32,
+    /// Whether the driver runs it, or the network stack.
+    pub native: bool,
 }
 
 /// What [`Rtnl::ensure_dummy`] found or made.
@@ -175,24 +202,64 @@ fn link(message: RouteNetlinkMessage) -> Option<Link> {
         up: flags.contains(LinkFlags::Up),
         running: flags.contains(LinkFlags::Running | LinkFlags::LowerUp),
         loopback: flags.contains(LinkFlags::Loopback),
+        ethernet: message.header.link_layer_type == LinkLayerType::Ether,
+        mtu: 0,
         kind: None,
         alias: None,
         master: None,
+        vlan: None,
+        xdp: None,
     };
+    let (mut parent, mut tag) = (None, None);
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => out.name = name,
             LinkAttribute::Address(bytes) => out.mac = <[u8; 6]>::try_from(bytes).ok().map(MacAddr),
             LinkAttribute::IfAlias(alias) => out.alias = Some(alias),
             LinkAttribute::Controller(master) => out.master = Some(master),
+            LinkAttribute::Mtu(mtu) => out.mtu = mtu,
+            LinkAttribute::Link(index) => parent = Some(index),
+            LinkAttribute::Xdp(list) => out.xdp = xdp_on(&list),
             LinkAttribute::LinkInfo(infos) => {
-                out.kind = infos.into_iter().find_map(|info| match info {
-                    LinkInfo::Kind(kind) => Some(kind.to_string()),
-                    _ => None,
-                });
+                for info in infos {
+                    match info {
+                        LinkInfo::Kind(kind) => out.kind = Some(kind.to_string()),
+                        LinkInfo::Data(InfoData::Vlan(list)) => {
+                            tag = list.into_iter().find_map(|i| match i {
+                                InfoVlan::Id(id) => Some(id),
+                                _ => None,
+                            });
+                        }
+                        _ => {}
+                    }
+                }
             }
             _ => {}
         }
     }
+    out.vlan = parent.zip(tag).map(|(parent, id)| Vlan { id, parent });
     Some(out)
+}
+
+fn xdp_on(list: &[LinkXdp]) -> Option<XdpOn> {
+    let id = |pick: fn(&LinkXdp) -> Option<u32>| list.iter().find_map(pick).filter(|id| *id != 0);
+    let any = id(|x| match x {
+        LinkXdp::ProgId(id) => Some(*id),
+        _ => None,
+    });
+    let driver = id(|x| match x {
+        LinkXdp::DrvProgId(id) => Some(*id),
+        _ => None,
+    });
+    let stack = id(|x| match x {
+        LinkXdp::SkbProgId(id) => Some(*id),
+        _ => None,
+    });
+    let generic = list
+        .iter()
+        .any(|x| matches!(x, LinkXdp::Attached(XdpAttached::SocketBuffer)));
+    Some(XdpOn {
+        program: driver.or(any).or(stack)?,
+        native: driver.is_some() || (!generic && stack.is_none()),
+    })
 }

@@ -18,7 +18,7 @@ pub use address::{Address, OWNER, Remaining, Scope};
 pub use channel::Refusal;
 pub use error::RtnlError;
 pub use label::AddressLabel;
-pub use link::{Dummy, Link};
+pub use link::{Dummy, Link, Vlan, XdpOn};
 pub use neighbour::{Neighbour, NeighbourState};
 pub use route::{Route, RouteKind};
 pub use watch::{Change, Watch};

@@ -1,0 +1,174 @@
+//! The maps, and the only places where their memory is touched.
+#![expect(
+    unsafe_code,
+    reason = "map values are memory that the kernel and user space share with the program"
+)]
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::btf_maps::{Array, PerCpuArray};
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns};
+use aya_ebpf::macros::btf_map;
+use core::ptr;
+use lb_common::abi::control::State;
+use lb_common::abi::flow::{self, Set, WAYS};
+use lb_common::abi::tables::{BACKENDS, POOLS, RING_ROOM, SERVICES};
+use lb_common::abi::{Backend, REASONS as REASON_COUNT, Ring, Side, Traffic};
+
+const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
+
+#[btf_map]
+static STATE: Array<State, 1> = Array::new();
+#[btf_map]
+static SIDES: Array<Side, 2> = Array::new();
+#[btf_map]
+static RINGS: Array<Ring, { 2 * POOLS }> = Array::new();
+#[btf_map]
+static FLOWS: Array<Set, { flow::SETS }, MMAPABLE> = Array::new();
+#[btf_map]
+static SERVICE_STATS: PerCpuArray<Traffic, SERVICES> = PerCpuArray::new();
+#[btf_map]
+static BACKEND_STATS: PerCpuArray<Traffic, BACKENDS> = PerCpuArray::new();
+#[btf_map]
+static REASONS: PerCpuArray<u64, { REASON_COUNT as usize }> = PerCpuArray::new();
+
+/// The control word. Every field is read and written whole: the control program may change it meanwhile.
+#[derive(Clone, Copy)]
+pub(crate) struct Control(*mut State);
+
+macro_rules! fields {
+    ($($get:ident, $set:ident;)*) => {
+        $(
+            #[inline(always)]
+            pub(crate) fn $get(self) -> u64 {
+                // SAFETY: points into the map's one value, which lives as long as the program.
+                unsafe { ptr::read_volatile(&raw const (*self.0).$get) }
+            }
+
+            #[inline(always)]
+            pub(crate) fn $set(self, value: u64) {
+                // SAFETY: as above.
+                unsafe { ptr::write_volatile(&raw mut (*self.0).$get, value) }
+            }
+        )*
+    };
+}
+
+impl Control {
+    #[inline(always)]
+    pub(crate) fn get() -> Option<Self> {
+        STATE.get_ptr_mut(0).map(Self)
+    }
+
+    fields! {
+        active, set_active;
+        lease_until, set_lease_until;
+        stamp_shift, set_stamp_shift;
+        inserts, set_inserts;
+    }
+}
+
+/// A side. User space does not write the one in force, and not the other one either before the packets that saw it are
+/// through.
+#[inline(always)]
+pub(crate) fn side(active: u64) -> Option<&'static Side> {
+    // SAFETY: array elements stay where they are for as long as the program runs.
+    SIDES.get_ptr((active & 1) as u32).map(|side| unsafe { &*side })
+}
+
+/// What the pool's Maglev table says of a place below `RING`.
+#[inline(always)]
+pub(crate) fn ring(active: u64, pool: u32, place: u32) -> u32 {
+    let pool = (active as u32 & 1) * POOLS as u32 + (pool & (POOLS as u32 - 1));
+    let Some(ring) = RINGS.get_ptr(pool) else { return 0 };
+    let place = place as usize & (RING_ROOM - 1);
+    // SAFETY: the place is within the table by its mask.
+    u32::from(unsafe { *ring.cast::<u16>().add(place) })
+}
+
+/// A backend by its number.
+#[inline(always)]
+pub(crate) fn backend(side: &'static Side, number: u32) -> &'static Backend {
+    let number = number as usize & (BACKENDS - 1);
+    // SAFETY: the number is within the table by its mask.
+    unsafe { side.backends.as_ptr().add(number).as_ref_unchecked() }
+}
+
+/// What a backend is to a pool: `MEMBER_*`.
+#[inline(always)]
+pub(crate) fn member(side: &'static Side, pool: u32, number: u32) -> u8 {
+    let pool = pool as usize & (POOLS - 1);
+    let number = number as usize & (BACKENDS - 1);
+    // SAFETY: both are within the table by their masks.
+    unsafe { *side.members.as_ptr().cast::<u8>().add(pool * BACKENDS + number) }
+}
+
+/// One word of `FLOWS` or `FRAGS`, shared by all processors: read whole and written whole.
+#[derive(Clone, Copy)]
+pub(crate) struct Slot(*mut u64);
+
+impl Slot {
+    #[inline(always)]
+    pub(crate) fn read(self) -> u64 {
+        // SAFETY: points at a word of a map's value.
+        unsafe { ptr::read_volatile(self.0) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn write(self, word: u64) {
+        // SAFETY: as above.
+        unsafe { ptr::write_volatile(self.0, word) }
+    }
+}
+
+/// The set of words where a flow with this hash can be.
+#[derive(Clone, Copy)]
+pub(crate) struct Ways(*mut u64);
+
+impl Ways {
+    #[inline(always)]
+    pub(crate) fn of(hash: u64) -> Option<Self> {
+        FLOWS.get_ptr_mut(flow::set_of(hash)).map(|set| Self(set.cast()))
+    }
+
+    #[inline(always)]
+    pub(crate) fn way(self, way: usize) -> Slot {
+        // SAFETY: the mask keeps it within the set.
+        Slot(unsafe { self.0.add(way & (WAYS - 1)) })
+    }
+}
+
+/// This processor's counters.
+#[inline(always)]
+pub(crate) fn reason(reason: u32) -> Option<&'static mut u64> {
+    // SAFETY: the element is this processor's own, and nothing interrupts an XDP program to run another one on it.
+    REASONS.get_ptr_mut(reason).map(|count| unsafe { &mut *count })
+}
+
+#[inline(always)]
+pub(crate) fn service_stats(service: u32) -> Option<&'static mut Traffic> {
+    // SAFETY: as above.
+    SERVICE_STATS
+        .get_ptr_mut(service)
+        .map(|stats| unsafe { &mut *stats })
+}
+
+#[inline(always)]
+pub(crate) fn backend_stats(backend: u32) -> Option<&'static mut Traffic> {
+    // SAFETY: as above.
+    BACKEND_STATS
+        .get_ptr_mut(backend)
+        .map(|stats| unsafe { &mut *stats })
+}
+
+/// The kernel's clock that costs nothing.
+#[inline(always)]
+pub(crate) fn jiffies() -> u64 {
+    // SAFETY: the helper takes and does nothing.
+    unsafe { bpf_jiffies64() }
+}
+
+/// `CLOCK_MONOTONIC`. Never on a packet's way.
+#[inline(always)]
+pub(crate) fn nanoseconds() -> u64 {
+    // SAFETY: the helper takes and does nothing.
+    unsafe { bpf_ktime_get_ns() }
+}
