@@ -6,6 +6,8 @@
 
 #[path = "xdp_kernel/support.rs"]
 mod support;
+#[path = "xdp_kernel/traffic.rs"]
+mod traffic;
 
 use anyhow::Result;
 use lb_tests::skip;
