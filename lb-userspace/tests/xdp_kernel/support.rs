@@ -21,7 +21,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub(crate) const VIP: &str = "10.0.0.100";
-pub(crate) const VIP6: &str = "fd00::100";
 pub(crate) const PORT: u16 = 6443;
 
 /// The datapath in a node.
@@ -87,6 +86,12 @@ pub(crate) fn cannot() -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// What a program said, for a skip's one line.
+pub(crate) fn first_line(error: &anyhow::Error) -> String {
+    let text = error.to_string();
+    text.lines().next().unwrap_or_default().to_owned()
 }
 
 /// The network of these tests, with what native XDP on veth needs.
