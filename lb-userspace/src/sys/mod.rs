@@ -6,6 +6,7 @@ pub mod ethtool;
 pub mod fdpass;
 pub mod guard;
 pub mod linkmon;
+pub mod mapped;
 pub mod membarrier;
 pub mod modules;
 pub mod packet;

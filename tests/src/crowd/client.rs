@@ -54,7 +54,7 @@ pub struct Member {
     pub answers: u64,
     /// When the last answer came.
     pub heard: Option<Instant>,
-    /// The longest that an answer took.
+    /// The longest that an answer took, since that was last asked for.
     pub slowest: Duration,
     /// Since when and why it is of no use.
     pub broken: Option<(Instant, Broken)>,
@@ -116,27 +116,29 @@ impl Crowd {
 
     /// Waits until each that is not broken has had an answer to a line that it sent from now on, or breaks.
     pub fn heard_again(&self, limit: Duration) -> Result<()> {
+        self.heard_again_where(limit, |_| true)
+    }
+
+    /// The same of some.
+    pub fn heard_again_where(&self, limit: Duration, wanted: impl Fn(&Member) -> bool) -> Result<()> {
         let now = Instant::now();
         // An answer that is under way may be to an earlier line; the second one cannot be.
         let before: Vec<u64> = lock(&self.members).iter().map(|m| m.answers).collect();
-        let again = |(m, before): (&Member, &u64)| m.broken.is_some() || m.answers >= before + 2;
+        let again =
+            |(m, before): (&Member, &u64)| m.broken.is_some() || m.answers >= before + 2 || !wanted(m);
         let found = wait::until("two more answers on each of the connections", limit, || {
             lock(&self.members).iter().zip(&before).all(again).then_some(())
         });
         found.with_context(|| {
             let members = self.members();
-            let late: Vec<&Member> = members
-                .iter()
-                .zip(&before)
-                .filter(|p| !again(*p))
-                .map(|p| p.0)
-                .collect();
+            let late = members.iter().zip(&before).filter(|pair| !again(*pair));
+            let late: Vec<&Member> = late.map(|pair| pair.0).collect();
+            let first = late.first().map(ToString::to_string).unwrap_or_default();
             format!(
-                "{} of {} after {:?}: {:?}",
+                "{} of {} after {:?}, such as {first}",
                 late.len(),
                 members.len(),
-                now.elapsed(),
-                late.first()
+                now.elapsed()
             )
         })
     }
@@ -169,13 +171,11 @@ impl Crowd {
         count
     }
 
-    /// The longest that any answer took so far.
-    pub fn slowest(&self) -> Duration {
-        lock(&self.members)
-            .iter()
-            .map(|m| m.slowest)
-            .max()
-            .unwrap_or_default()
+    /// The longest that any answer took since this was last asked.
+    pub fn take_slowest(&self) -> Duration {
+        let mut members = lock(&self.members);
+        let taken = members.iter_mut().map(|m| std::mem::take(&mut m.slowest));
+        taken.max().unwrap_or_default()
     }
 }
 
