@@ -21,6 +21,7 @@ pub mod control;
 pub mod flow;
 pub mod hash;
 pub mod reason;
+pub mod steer;
 pub mod tables;
 
 pub use control::{Command, Report, State};
