@@ -90,8 +90,8 @@ impl Object {
     pub fn load(program: &str, globals: Globals) -> Result<Self> {
         let (trace, chain) = (u8::from(globals.trace), u8::from(globals.chain));
         let mut loader = EbpfLoader::new();
-        loader.override_global(abi::global::TRACE, &trace, true);
-        loader.override_global(abi::global::CHAIN, &chain, true);
+        loader.override_global(abi::global::TRACE, &trace, trace != 0);
+        loader.override_global(abi::global::CHAIN, &chain, chain != 0);
         let mut ebpf = loader.load(&bytes()?).context("loading the object")?;
         for name in [program, CONTROL_PROGRAM] {
             let xdp: &mut Xdp = ebpf.program_mut(name).context(name.to_owned())?.try_into()?;
