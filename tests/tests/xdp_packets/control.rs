@@ -74,7 +74,7 @@ fn the_lease_runs_for_as_long_as_was_said() -> Result<()> {
         std::hint::spin_loop();
     }
     ensure!(run(&object, &scene, text)?.0 == Verdict::Pass as u32);
-    ensure!(object.counters()?.reasons[Reason::LeaseEnded as usize] == 1);
+    ensure!(object.counters(&scene)?.reasons[Reason::LeaseEnded as usize] == 1);
     object.control(lease(1_000_000))?;
     ensure!(run(&object, &scene, text)?.0 == Verdict::Tx as u32);
     Ok(())

@@ -192,6 +192,7 @@ fn side(ifindex: u32) -> Result<Box<Side>> {
         vips: [Vip::default(); tables::VIPS],
         services: [Service::default(); tables::SERVICES],
         backends: [Backend::default(); tables::BACKENDS],
+        members: [[3; tables::BACKENDS]; tables::POOLS],
     });
     let vips = [vip(VIP4.into(), 0), vip(VIP6.into(), 1)];
     side.vip_multiplier = multiplier(&vips, tables::VIPS, |v, m| tables::vip_place(v.hi, v.lo, m))?;
@@ -269,7 +270,7 @@ fn services() -> Result<Vec<Service>> {
 }
 
 fn backend(way: Way, number: u8, ifindex: u32) -> Backend {
-    let flags = tables::BACKEND_ALIVE | tables::BACKEND_NEW | tables::BACKEND_REACHABLE;
+    let flags = tables::BACKEND_REACHABLE;
     let plain = Backend {
         flags,
         ifindex: if way == Way::Elsewhere { ifindex + 1 } else { ifindex },
