@@ -4,8 +4,9 @@ use super::frame::Frame;
 use super::image::Places;
 use super::model::{Counted, Flow, Model, Outcome, Verdict};
 use super::names::Names;
-use super::object::{Counters, Object};
+use super::object::{Counters, Loan, Object};
 use super::scene::{ELSEWHERE, Scene};
+use super::tally::Tally;
 use super::wire;
 use anyhow::{Context, Result, bail, ensure};
 use lb_common::abi::flow::{self, WAYS};
@@ -15,26 +16,31 @@ use std::mem;
 
 /// Where cases are tried: the program and the judge, side by side; or the judge alone.
 pub struct Desk {
-    object: Option<Object>,
+    object: Option<Loan>,
     model: Model,
     scene: Scene,
     places: Places,
     sent: usize,
     /// As they were after the last packet.
     counters: Counters,
+    /// Packets that the object had counted before.
+    before: u64,
 }
 
 impl Desk {
     /// Cases begin with `scene`.
-    pub fn new(object: impl Into<Option<Object>>, scene: Scene, places: Places) -> Self {
-        Self {
-            object: object.into(),
+    pub fn new(object: impl Into<Option<Loan>>, scene: Scene, places: Places) -> Result<Self> {
+        let object = object.into();
+        let counted = object.as_ref().map(|object: &Loan| object.all_counters());
+        Ok(Self {
+            before: counted.transpose()?.unwrap_or_default().total(),
+            object,
             model: Model::new(scene.clone()),
             scene,
             places,
             sent: 0,
             counters: Counters::default(),
-        }
+        })
     }
 
     /// Packets sent so far.
@@ -45,7 +51,7 @@ impl Desk {
     /// Whether every packet was counted exactly once, wherever it was counted.
     pub fn adds_up(&self) -> Result<()> {
         if let Some(object) = &self.object {
-            let counted = object.all_counters()?.total();
+            let counted = object.all_counters()?.total() - self.before;
             ensure!(
                 counted == self.sent as u64,
                 "{} sent, {counted} counted",
@@ -206,8 +212,9 @@ impl Desk {
         let ran = object.run(bytes, &mut out)?;
         out.truncate(ran.len);
         let counters = object.counters(&self.scene)?;
-        let counted = counted(&mem::replace(&mut self.counters, counters), &self.counters);
-        let wanted = wanted(&outcome, bytes.len());
+        let counted = Tally::between(&mem::replace(&mut self.counters, counters), &self.counters);
+        let mut wanted = Tally::default();
+        wanted.count(&outcome, bytes.len());
         ensure!(
             ran.verdict == outcome.verdict as u32 && counted == wanted,
             "the model says {outcome:?}; the program returned {} and counted\n{counted}instead of\n{wanted}",
@@ -380,7 +387,7 @@ fn flow_of(names: &Names, protocol: &str, src: &str, dst: &str) -> Result<Flow> 
 }
 
 /// Whether both remember the same.
-pub(super) fn memory(object: &Object, model: &Model) -> Result<()> {
+pub fn memory(object: &Object, model: &Model) -> Result<()> {
     let mut flows = object.flows.all().zip(model.flows.iter().flatten().copied());
     if let Some(at) = flows.position(|(ours, theirs)| ours != theirs) {
         let set = at / WAYS;
@@ -394,54 +401,6 @@ pub(super) fn memory(object: &Object, model: &Model) -> Result<()> {
     let differs = fragments.position(|(ours, theirs)| ours != theirs);
     ensure!(differs.is_none(), "the table of fragments differs at {differs:?}");
     Ok(())
-}
-
-/// What was counted between, one line each.
-fn counted(before: &Counters, after: &Counters) -> String {
-    let mut text = String::new();
-    for (i, (old, new)) in before.reasons.iter().zip(&after.reasons).enumerate() {
-        if old != new {
-            let _ = writeln!(text, "reason {i}: {}", new - old);
-        }
-    }
-    let tables = [
-        ("service", &before.services, &after.services),
-        ("backend", &before.backends, &after.backends),
-    ];
-    for (name, before, after) in tables {
-        for (i, new) in after {
-            let old = before.get(i).copied().unwrap_or_default();
-            if old == *new {
-                continue;
-            }
-            let _ = writeln!(
-                text,
-                "{name} {i}: packets {} bytes {} new {} remembered {}",
-                new.packets - old.packets,
-                new.bytes - old.bytes,
-                new.new_flows - old.new_flows,
-                new.remembered - old.remembered
-            );
-        }
-    }
-    text
-}
-
-/// What should be counted, in the same words.
-fn wanted(outcome: &Outcome, len: usize) -> String {
-    match outcome.counted {
-        Counted::Reason(reason) => format!("reason {}: 1\n", reason as u32),
-        Counted::Traffic {
-            service,
-            backend,
-            new,
-            remembered,
-        } => {
-            let (new, remembered) = (u8::from(new), u8::from(remembered));
-            let traffic = format!("packets 1 bytes {len} new {new} remembered {remembered}\n");
-            format!("service {service}: {traffic}backend {backend}: {traffic}")
-        }
-    }
 }
 
 /// Fails with the first byte that differs.
@@ -460,7 +419,8 @@ fn same(ours: &[u8], theirs: &[u8]) -> Result<()> {
     )
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// The first bytes in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
     let start = bytes.iter().take(160).fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

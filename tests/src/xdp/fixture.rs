@@ -141,6 +141,11 @@ impl Case {
 }
 
 impl Step {
+    /// The packet.
+    pub fn frame(&self) -> Result<Frame> {
+        Frame::parse(&self.send)
+    }
+
     /// What should become of it.
     pub fn want(&self) -> Result<Want> {
         let mut words = self.want.split_whitespace();

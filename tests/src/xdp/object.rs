@@ -15,7 +15,9 @@ use std::fs;
 use std::path::PathBuf;
 
 mod memory;
+mod pool;
 pub use memory::Words;
+pub use pool::Loan;
 
 /// A value of a map.
 #[repr(transparent)]
@@ -181,6 +183,14 @@ impl Object {
         let program = other.xdp(&other.program)?.fd()?;
         let map = self.ebpf.map_mut(map::NEXT).context(map::NEXT)?;
         Ok(ProgramArray::try_from(map)?.set(0, program, 0)?)
+    }
+
+    /// Lets nobody see it.
+    pub fn unchain(&mut self) -> Result<()> {
+        let map = self.ebpf.map_mut(map::NEXT).context(map::NEXT)?;
+        // One that is empty already is no error of anybody's.
+        let _ = ProgramArray::try_from(map)?.clear_index(&0);
+        Ok(())
     }
 
     fn xdp(&self, name: &str) -> Result<&Xdp> {

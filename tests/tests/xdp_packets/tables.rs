@@ -4,14 +4,14 @@ use lb_common::abi::{XDP_PROGRAM, XDP_PROGRAM_FRAGS};
 use lb_tests::xdp::check::Desk;
 use lb_tests::xdp::fixture;
 use lb_tests::xdp::image::Places;
-use lb_tests::xdp::object::{Globals, Object};
+use lb_tests::xdp::object::{Globals, Loan};
 use std::collections::BTreeSet;
 
 /// Tries all cases of some tables; the error names all that failed.
 fn try_all(program: &str, globals: Globals, places: Places) -> Result<()> {
     try_at(
         program,
-        Desk::new(Object::load(program, globals)?, fixture::scene()?, places),
+        Desk::new(Loan::of(program, globals)?, fixture::scene()?, places)?,
     )
 }
 
@@ -62,7 +62,7 @@ fn every_case_while_each_decision_is_logged() -> Result<()> {
 
 #[test]
 fn every_case_by_the_model_alone() -> Result<()> {
-    try_at("the model", Desk::new(None, fixture::scene()?, Places::Usual))
+    try_at("the model", Desk::new(None, fixture::scene()?, Places::Usual)?)
 }
 
 #[test]

@@ -56,26 +56,26 @@ fn is6(packet: &Packet<'_>) -> bool {
     packet.flow.dst.is_ipv6()
 }
 
-/// Sets the TTL or hop limit. The checksum is that of the header if it was right, and as wrong as it was if it was not.
+/// Sets the TTL or hop limit. A checksum that was wrong stays as wrong as it was: RFC 1624, equation 3.
 fn lower(ip: &mut [u8]) {
     if ip[0] >> 4 == 6 {
         ip[7] = GUARD_TTL;
         return;
     }
     let header = usize::from(ip[0] & 15) * 4;
-    let sum = |ip: &[u8]| checksum(&[&ip[..10], &ip[12..header]]);
-    let given = u16::from_be_bytes([ip[10], ip[11]]);
-    let right = sum(ip);
+    let right = |ip: &[u8]| checksum(&[&ip[..10], &ip[12..header]]);
+    let (old, word) = (
+        u16::from_be_bytes([ip[10], ip[11]]),
+        u16::from_be_bytes([ip[8], ip[9]]),
+    );
+    let was_right = old == right(ip);
     ip[8] = GUARD_TTL;
-    let now = sum(ip);
-    // Ones' complement: what was added by mistake stays added.
-    let wrong = i32::from(given) - i32::from(right);
-    let value = if wrong == 0 {
-        i32::from(now)
+    let new = if was_right {
+        right(ip)
     } else {
-        (i32::from(now) + wrong).rem_euclid(0xffff)
+        checksum(&[&(!old).to_be_bytes(), &(!word).to_be_bytes(), &ip[8..10]])
     };
-    ip[10..12].copy_from_slice(&u16::try_from(value).unwrap_or(0).to_be_bytes());
+    ip[10..12].copy_from_slice(&new.to_be_bytes());
 }
 
 /// The outer header of a tunnel.
