@@ -1,15 +1,14 @@
 //! A `Spec` as a native file with every default filled in: what was understood, for people to read and to keep. Loading
 //! it gives the same `Spec`.
-mod health;
-
+use super::raw::server::MAGLEV;
 use super::raw::native::{Api, ControlPlaneLoadBalancer, Spec as RawSpec};
 use super::raw::{
-    ConnectionSync, Garp, Granularity, IpvsTimeouts, Metadata, Port, RealServer, SorryServer, SyncGroup,
-    Tunnel, VirtualServer, VrrpInstance,
+    ConnectionSync, Garp, Granularity, HealthCheck, IpvsTimeouts, Metadata, Port, RealServer, RootArray,
+    SyncGroup, Track, Tunnel, VirtualServer, VrrpInstance, Xdp,
 };
 use super::{API_VERSION, KIND};
 use crate::model::{Forwarding, Scheduler, SchedulerFlags};
-use crate::spec::{self, DatapathKind, Instance, InterfaceSelector, Spec, Transport};
+use crate::spec::{self, DatapathKind, HealthCheckKind, Instance, InterfaceSelector, Spec, Transport, XdpMode};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -43,6 +42,7 @@ impl From<&Spec> for ControlPlaneLoadBalancer {
                     instance: named(&c.instance),
                 }),
                 ipvs_timeouts: s.timeouts.as_ref().map(timeouts),
+                xdp: (s.xdp != spec::Xdp::default()).then(|| xdp(&s.xdp)),
                 // Every virtual server below names its port.
                 api: None::<Api>,
             }),
@@ -62,6 +62,24 @@ fn timeouts(t: &spec::IpvsTimeouts) -> IpvsTimeouts {
         tcp: seconds(t.tcp),
         tcp_fin: seconds(t.tcp_fin),
         udp: seconds(t.udp),
+    }
+}
+
+fn xdp(x: &spec::Xdp) -> Xdp {
+    let mode = match x.attach.mode {
+        XdpMode::Auto => "auto",
+        XdpMode::Native => "native",
+        XdpMode::Generic => "generic",
+    };
+    Xdp {
+        hash_seed: x.hash_seed.as_ref().map(|s| s.text().into()),
+        // It has no effect in somebody else's array.
+        mode: x.attach.root_array.is_none().then(|| mode.into()),
+        next: x.attach.next.clone(),
+        root_array: x.attach.root_array.as_ref().map(|r| RootArray {
+            path: Some(r.path.clone()),
+            index: Some(r.index.into()),
+        }),
     }
 }
 
@@ -96,9 +114,10 @@ fn instance(i: &Instance) -> VrrpInstance {
             refresh: Some(i.announce.refresh.unwrap_or_default().into()),
             interval: Some(i.announce.interval.into()),
         }),
-        // Also an empty list: it takes the default away.
-        track: Some(i.track.iter().map(health::track).collect()),
-        notify: some(i.notify.iter().map(health::notify)),
+        track: some(i.track.iter().map(|t| Track {
+            interface: Some(t.interface.clone()),
+            weight: Some(i64::from(t.weight)),
+        })),
     }
 }
 
@@ -117,7 +136,10 @@ fn server(v: &spec::VirtualServer) -> VirtualServer {
         ports: Some([Port::Number(i64::from(v.key.port))].into()),
         protocol: Some(v.key.protocol.name().into()),
         datapath: Some(datapath(v.datapath).into()),
-        lb_algo: Some(v.scheduler.name().into()),
+        lb_algo: Some(match (v.datapath, v.scheduler) {
+            (DatapathKind::Xdp, Scheduler::MaglevHash) => MAGLEV.into(),
+            (_, scheduler) => scheduler.name().into(),
+        }),
         scheduler_flags: some(flags(v.scheduler, v.flags).into_iter()),
         lb_kind: Some(v.forwarding.name().into()),
         tunnel: match v.forwarding {
@@ -132,13 +154,15 @@ fn server(v: &spec::VirtualServer) -> VirtualServer {
                 .map_or(0, |p| i64::try_from(p.timeout.as_secs()).unwrap_or(i64::MAX)),
         ),
         persistence_granularity: v.persistence.map(|p| Granularity::Bits(p.granularity.into())),
-        health_check: Some(health::check(&v.health_check)),
-        slow_start: (!v.slow_start.is_zero()).then(|| v.slow_start.into()),
-        quorum: v.quorum.map(Into::into),
-        hysteresis: (v.hysteresis != 0).then(|| v.hysteresis.into()),
-        sorry_server: v.sorry_server.as_ref().map(|s| SorryServer {
-            address: Some(s.address.to_string()),
-            port: Some(s.port.into()),
+        health_check: Some(HealthCheck {
+            kind: Some(match v.health_check.kind {
+                HealthCheckKind::Tcp => "tcp".into(),
+                HealthCheckKind::None => "none".into(),
+            }),
+            interval: Some(v.health_check.interval.into()),
+            timeout: Some(v.health_check.timeout.into()),
+            rise: Some(v.health_check.rise.into()),
+            fall: Some(v.health_check.fall.into()),
         }),
         real_servers: some(v.real_servers.iter().map(|r| RealServer {
             address: Some(r.address.to_string()),
@@ -146,8 +170,6 @@ fn server(v: &spec::VirtualServer) -> VirtualServer {
             weight: Some(r.weight.into()),
             upper_threshold: Some(r.upper_threshold.into()),
             lower_threshold: Some(r.lower_threshold.into()),
-            check_address: r.check_address.map(|a| a.to_string()),
-            check_port: r.check_port.map(Into::into),
         })),
     }
 }

@@ -24,7 +24,6 @@ mod election;
 mod group;
 mod input;
 mod machine;
-pub mod notify;
 mod params;
 mod receive;
 mod refusal;

@@ -7,7 +7,7 @@ use super::super::raw::{Port, PortPolicy, VirtualServer as Raw};
 use super::policy::{self, Layers, Policy};
 use super::{Draft, Instances, at_most, backends, bad_name, is_name, number};
 use crate::model::{Family, ServiceKey};
-use crate::spec::{HealthCheckKind as Kind, VirtualServer};
+use crate::spec::{DatapathKind, HealthCheckKind, VirtualServer};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -64,7 +64,6 @@ fn check(
             dialect: d.dialect,
             server: (raw, at.clone()),
             port: own,
-            api: number.as_ref().is_ok_and(|n| *n == d.api_port),
         };
         let policy = policy::check(&layers, family, f);
         let number = f.take(number);
@@ -85,19 +84,14 @@ fn check(
             at,
             key,
             forwarding: policy.forwarding,
+            datapath: policy.datapath,
             instance,
         };
         let servers = backends::check(d, all, facts, &seat, f);
         let name = name(raw, key, single);
         unique(&name, key, &place, &out.0, f);
-        source_is_no_vip(all, &policy, at, f);
-        let sorry = (policy.sorry_server.as_ref()).map(|(s, at)| backends::sorry(all, &seat, s, at, f));
         if let Some((real_servers, source)) = servers {
-            attainable(&policy, &real_servers, f);
-            out.0.push(VirtualServer {
-                sorry_server: sorry.flatten(),
-                ..built(name, key, instance, policy, real_servers)
-            });
+            out.0.push(built(name, key, instance, policy, real_servers));
             out.1.push(source);
         }
     }
@@ -120,37 +114,7 @@ fn built(
         forwarding: policy.forwarding,
         persistence: policy.persistence,
         health_check: policy.health_check,
-        slow_start: policy.slow_start,
-        quorum: policy.quorum,
-        hysteresis: policy.hysteresis,
-        sorry_server: None,
         real_servers,
-    }
-}
-
-/// A quorum that all servers together do not have is lost for ever.
-fn attainable(policy: &Policy, servers: &[crate::spec::RealServer], f: &mut Findings) {
-    let Some(quorum) = policy.quorum else {
-        return;
-    };
-    let whole: u64 = servers.iter().map(|s| u64::from(s.weight)).sum();
-    let needed = u64::from(quorum) + u64::from(policy.hysteresis);
-    if needed > whole {
-        let message =
-            format!("the quorum needs a weight of {needed}, but all real servers together have {whole}");
-        f.refuse(Problem::new(&policy.quorum_at, message).help("each real server counts with its weight"));
-    }
-}
-
-/// Who asks from the virtual IP gets no answer on the nodes that do not hold it.
-fn source_is_no_vip(all: &Instances, policy: &Policy, at: &Path, f: &mut Findings) {
-    if let Some(source) = policy.health_check.source.filter(|s| backends::is_vip(all, *s)) {
-        let at = at.key("healthCheck").key("sourceAddress");
-        let message = format!("{source} is a virtual IP: it is on whichever node holds it");
-        f.refuse(
-            Problem::new(&at, message)
-                .help("write an address that this node keeps for itself, or leave it out"),
-        );
     }
 }
 
@@ -218,25 +182,19 @@ fn ports<'a>(d: &Draft, raw: &'a Raw, at: &Path) -> Vec<PortAndPolicy<'a>> {
     list.iter().enumerate().map(one).collect()
 }
 
-/// Port 0 is every port: the kernel takes it with persistence only, and there is no port to knock on.
+/// Port 0 is every port: IPVS takes it with persistence only, and there is no port to knock on.
 fn any_port_is_possible(policy: &Policy, port: u16, at: &Path, f: &mut Findings) -> bool {
     if port != 0 {
         return true;
     }
     let before = f.problems.len();
-    if policy.persistence.is_none() {
+    if policy.persistence.is_none() && policy.datapath != DatapathKind::Xdp {
         let message = "port 0 (every port) needs persistence";
         f.refuse(Problem::new(at, message).help("give persistenceTimeoutSeconds of 1 or more"));
     }
-    let needs_port = match policy.health_check.kind() {
-        Kind::Tcp | Kind::Tls | Kind::Http | Kind::Https | Kind::Udp => true,
-        Kind::Exec | Kind::Icmp | Kind::None => false,
-    };
-    if needs_port && policy.health_check.port.is_none() {
+    if policy.health_check.kind != HealthCheckKind::None {
         let message = "port 0 (every port) cannot be checked";
-        f.refuse(
-            Problem::new(at, message).help("write healthCheck: {type: none}, or give it a port of its own"),
-        );
+        f.refuse(Problem::new(at, message).help("write healthCheck: {type: none}"));
     }
     f.problems.len() == before
 }
