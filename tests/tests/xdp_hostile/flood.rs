@@ -33,10 +33,9 @@ struct Template {
     v6: bool,
 }
 
-fn template(scene: &Scene, text: &str, port: u16) -> Result<Template> {
+fn template(scene: &Scene, text: &str) -> Result<Template> {
     Ok(Template {
         bytes: Frame::parse(text)?.bytes(&scene.names)?,
-        port,
         v6: text.contains("ip6"),
     })
 }
@@ -68,7 +67,7 @@ impl Director {
 
     /// Opens connections: two packets of each, as after a handshake. The answer is which of them are remembered.
     fn open(&mut self, port: u16) -> Result<Vec<Open>> {
-        let mut ack = template(&self.scene, &format!("ether / ip / tcp dport={port}"), port)?;
+        let mut ack = template(&self.scene, &format!("ether / ip / tcp dport={port}"))?;
         let mut open = Vec::new();
         for i in 0..OPEN {
             let source = u32::from(Ipv4Addr::new(10, 64, 0, 0)) + i;
@@ -99,8 +98,8 @@ impl Director {
     }
 
     /// Sends a flood from made-up sources, each of which sends `times` packets.
-    fn flood(&mut self, text: &str, port: u16, times: u32) -> Result<f64> {
-        let mut template = template(&self.scene, text, port)?;
+    fn flood(&mut self, text: &str, times: u32) -> Result<f64> {
+        let mut template = template(&self.scene, text)?;
         let started = Instant::now();
         for _ in 0..FLOOD / times {
             // Neither the clients' own network nor one that cannot be a source.
@@ -126,7 +125,7 @@ impl Director {
             }
         }
         self.object.write_rings(&self.scene)?;
-        let mut ack = template(&self.scene, &format!("ether / ip / tcp dport={port}"), port)?;
+        let mut ack = template(&self.scene, &format!("ether / ip / tcp dport={port}"))?;
         let mut alive = 0;
         for o in open {
             let (verdict, mac) = self.send(&mut ack, o.source, 50_000)?;
@@ -147,32 +146,25 @@ fn share(part: usize, of: usize) -> f64 {
     100.0 * part as f64 / of as f64
 }
 
-/// Floods, the port that they are for, and how many packets each made-up source sends.
-const FLOODS: &[(&str, &str, u16, u32)] = &[
-    ("SYNs", "ether / ip / tcp flags=S", 443, 1),
-    ("SYNs, IPv6", "ether / ip6 / tcp flags=S", 443, 1),
-    ("ACKs", "ether / ip / tcp", 443, 1),
-    ("ACKs, IPv6", "ether / ip6 / tcp", 443, 1),
+/// Floods, and how many packets each made-up source sends.
+const FLOODS: &[(&str, &str, u32)] = &[
+    ("SYNs", "ether / ip / tcp flags=S", 1),
+    ("SYNs, IPv6", "ether / ip6 / tcp flags=S", 1),
+    ("ACKs", "ether / ip / tcp", 1),
+    ("ACKs, IPv6", "ether / ip6 / tcp", 1),
     (
         "ACKs of clients that keep their backend",
         "ether / ip / tcp dport=8133",
-        8133,
         1,
     ),
-    ("UDP", "ether / ip / udp", 53, 1),
-    ("ACKs, two of each", "ether / ip / tcp", 443, 2),
+    ("UDP", "ether / ip / udp", 1),
+    ("ACKs, two of each", "ether / ip / tcp", 2),
     (
         "ACKs of clients that keep their backend, two of each",
         "ether / ip / tcp dport=8133",
-        8133,
         2,
     ),
-    (
-        "first fragments",
-        "ether / ip mf=1 / udp len=3000 / data 64",
-        53,
-        1,
-    ),
+    ("first fragments", "ether / ip mf=1 / udp len=3000 / data 64", 1),
 ];
 
 #[test]
@@ -184,8 +176,8 @@ fn no_flood_of_made_up_sources_pushes_out_an_established_flow() -> Result<()> {
         let part = share(open.len(), OPEN as usize);
         println!("port {port}: {OPEN} connections, of which {part:.2} % are remembered");
         ensure!(part > 99.0, "{part} %");
-        for (name, text, port, times) in FLOODS {
-            let rate = director.flood(text, *port, *times)?;
+        for (name, text, times) in FLOODS {
+            let rate = director.flood(text, *times)?;
             let kept = open.iter().filter(|o| director.word(o.hash).is_some()).count();
             println!(
                 "{FLOOD} {name}: {:.2} % left ({rate:.0} packets/s)",
@@ -228,12 +220,12 @@ fn what_a_flood_may_push_out_is_what_was_seen_once_or_not_for_long() -> Result<(
             director.object.flows.set(set + way.unwrap_or(0), word);
         }
     }
-    director.flood("ether / ip / tcp flags=S", 443, 1)?;
+    director.flood("ether / ip / tcp flags=S", 1)?;
     let kept = |director: &Director, flows: &[Open]| {
         flows.iter().filter(|o| director.word(o.hash).is_some()).count()
     };
     ensure!(kept(&director, &open) == open.len(), "a SYN is never remembered");
-    director.flood("ether / ip / tcp", 443, 1)?;
+    director.flood("ether / ip / tcp", 1)?;
     let (quiet_left, once_left) = (kept(&director, quiet), kept(&director, once));
     println!(
         "after {FLOOD} made-up ACKs: {:.2} % of flows not seen for {} units are left, {:.2} % of those seen once",
@@ -254,7 +246,7 @@ fn a_flood_makes_no_more_words_than_may_be_made() -> Result<()> {
     director.scene.inserts = 1000;
     let scene = director.scene.clone();
     director.object.install(&scene, Places::Usual)?;
-    director.flood("ether / ip / tcp", 443, 1)?;
+    director.flood("ether / ip / tcp", 1)?;
     let words = director.object.flows.all().filter(|word| *word != 0).count();
     let processors = std::thread::available_parallelism()?.get();
     println!("{FLOOD} made-up ACKs: {words} words");
