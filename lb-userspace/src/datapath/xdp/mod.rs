@@ -188,7 +188,9 @@ impl Xdp {
     ) -> anyhow::Result<()> {
         let links = rtnl.links().await?;
         self.links = links.into_iter().map(|l| (l.index, l)).collect();
-        self.follow(wanted.attach.next.as_deref(), problems)?;
+        if let Err(error) = self.follow(wanted.attach.next.as_deref(), problems) {
+            problems.push(error.to_string());
+        }
         let mut facts = Facts {
             links: self.links.clone(),
             ..Facts::default()
