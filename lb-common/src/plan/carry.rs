@@ -116,7 +116,7 @@ pub const fn xdp_cannot(vs: &VirtualServer) -> Option<&'static str> {
 }
 
 /// Why not this flag.
-pub(crate) const ONE_PACKET: &str = "a flow's datagrams go to one real server, so ops cannot be";
+pub(crate) const ONE_PACKET: &str = "all datagrams of a flow go to one real server, so ops cannot be";
 
 pub(crate) const fn xdp_protocol(protocol: Protocol) -> Option<&'static str> {
     match protocol {
@@ -137,9 +137,7 @@ pub(crate) const fn xdp_method(forwarding: Forwarding) -> Result<Method, &'stati
             kind: TunnelType::Gue | TunnelType::Gre,
             ..
         } => Err("its tunnel is IP in IP, neither gue nor gre"),
-        Forwarding::Nat => {
-            Err("it rewrites no address: real servers answer the client themselves, as the virtual IP")
-        }
+        Forwarding::Nat => Err("it rewrites no addresses, since real servers answer the client themselves"),
     }
 }
 
@@ -212,7 +210,12 @@ mod tests {
         ];
         for (datapath, wanted) in table {
             let vs = server(|vs| vs.datapath = datapath);
-            let hosts = [has(false, false), has(false, true), has(true, false), has(true, true)];
+            let hosts = [
+                has(false, false),
+                has(false, true),
+                has(true, false),
+                has(true, true),
+            ];
             assert_eq!(hosts.map(|h| carrier(&vs, h)), wanted, "{datapath:?}");
             for host in hosts {
                 let carried = carried(&vs, host);
@@ -224,14 +227,23 @@ mod tests {
 
     #[test]
     fn what_xdp_cannot_do_is_left_out_and_said() {
-        let gue = Forwarding::Tunnel { kind: TunnelType::Gue, port: 1 };
-        let ipip = Forwarding::Tunnel { kind: TunnelType::Ipip, port: 0 };
+        let gue = Forwarding::Tunnel {
+            kind: TunnelType::Gue,
+            port: 1,
+        };
+        let ipip = Forwarding::Tunnel {
+            kind: TunnelType::Ipip,
+            port: 0,
+        };
         let said = |change: fn(&mut VirtualServer)| carried(&server(change), has(false, true));
         assert_eq!(said(|vs| vs.forwarding = Forwarding::Nat).by, None);
         assert_eq!(said(|vs| vs.key.protocol = Protocol::Sctp).by, None);
         assert_eq!(said(|vs| vs.flags.one_packet = true).by, None);
         assert_eq!(carrier(&server(|vs| vs.forwarding = gue), has(false, true)), None);
-        assert_eq!(carrier(&server(|vs| vs.forwarding = ipip), has(false, true)), Some(Carrier::Xdp));
+        assert_eq!(
+            carrier(&server(|vs| vs.forwarding = ipip), has(false, true)),
+            Some(Carrier::Xdp)
+        );
         assert_eq!(
             said(|vs| vs.key.protocol = Protocol::Sctp).because,
             "this kernel has no IPVS, and XDP cannot carry it: it forwards TCP and UDP, not SCTP"
@@ -246,7 +258,10 @@ mod tests {
     fn what_has_no_effect_there_is_said() {
         let said = |change: fn(&mut VirtualServer)| carried(&server(change), has(false, true)).without;
         assert_eq!(said(|vs| vs.scheduler = Scheduler::MaglevHash), [""; 0]);
-        assert_eq!(said(|_| {}), ["lbAlgo rr has no effect: XDP goes by Maglev's table"]);
+        assert_eq!(
+            said(|_| {}),
+            ["lbAlgo rr has no effect: XDP goes by Maglev's table"]
+        );
         let all = said(|vs| {
             vs.real_servers[0].upper_threshold = 10;
             vs.persistence = vs.persistence.map(|p| crate::model::Persistence {
@@ -261,7 +276,11 @@ mod tests {
     #[test]
     fn a_hash_that_anybody_computes_is_said_where_it_is_used() {
         let mut spec = testing::spec();
-        assert_eq!(remarks(&spec, has(false, true)).len(), 2, "the key and connectionSync");
+        assert_eq!(
+            remarks(&spec, has(false, true)).len(),
+            2,
+            "the key and connectionSync"
+        );
         assert_eq!(remarks(&spec, has(true, true)), [""; 0]);
         spec.connection_sync = None;
         spec.instances[0].auth_pass = crate::model::AuthPass::new("Example");

@@ -156,7 +156,11 @@ fn role_of<'a>(vs: &VirtualServer, spec: &Spec, cx: &Context<'a>) -> Option<&'a 
 /// The interface on which this node holds `address`, if it does.
 fn held_on(cx: &Context<'_>, address: IpAddr) -> Option<u32> {
     let holder = |r: &&Role| r.holds && r.virtual_ips.iter().any(|v| v.addr() == address);
-    let interfaces = cx.roles.iter().filter(holder).filter_map(|r| r.interface.as_ref());
+    let interfaces = cx
+        .roles
+        .iter()
+        .filter(holder)
+        .filter_map(|r| r.interface.as_ref());
     interfaces.map(|(index, _)| *index).next()
 }
 

@@ -1,7 +1,7 @@
 //! A small specification for the tests of everything that goes by one.
 use crate::model::{
-    AdvertInterval, Forwarding, Persistence, Priority, Protocol, Scheduler, SchedulerFlags, ServiceKey, Version,
-    Vrid,
+    AdvertInterval, Forwarding, Persistence, Priority, Protocol, Scheduler, SchedulerFlags, ServiceKey,
+    Version, Vrid,
 };
 use crate::spec::{
     Announce, ChecksumForm, ConnectionSync, DatapathKind, HealthCheck, HealthCheckKind, Instance,
