@@ -65,7 +65,7 @@ pub fn empty() -> Box<Side> {
         vip_count: 0,
         vip_probes: 1,
         service_probes: 1,
-        pad: 0,
+        zero: 0,
         key: Default::default(),
         vips: [Default::default(); tables::VIPS],
         services: [Default::default(); tables::SERVICES],
