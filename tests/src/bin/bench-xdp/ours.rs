@@ -9,7 +9,7 @@ use aya::{Ebpf, EbpfLoader};
 use lb_common::abi::{self, Reason, Ring, Side, State, Traffic, flow, global, hash, map, tables};
 use lb_tests::xdp::image::{self, Places};
 use lb_tests::xdp::names::Names;
-use lb_tests::xdp::scene::{self, Backend, Scene, Service, Vip};
+use lb_tests::xdp::scene::{Backend, Scene, Service, Vip};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
