@@ -24,8 +24,8 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
-use std::fs;
 use report::Section;
+use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -39,10 +39,10 @@ struct Cli {
     #[arg(long, value_name = "FILE")]
     katran: Option<PathBuf>,
     /// How often each cell is measured.
-    #[arg(long, default_value_t = 11)]
+    #[arg(long, default_value_t = 15)]
     rounds: u32,
     /// Packets of each measurement.
-    #[arg(long, default_value_t = 500_000)]
+    #[arg(long, default_value_t = 400_000)]
     repeat: u32,
     /// One line of JSON instead of tables.
     #[arg(long)]
@@ -77,7 +77,11 @@ fn main() -> Result<ExitCode> {
     }
     report::print(&sections, cli.json);
     let complete = sections.iter().all(Section::is_measured);
-    Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if complete {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// On one processor, the last that we may use: caches and per-processor maps are then the same ones.

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 /// In `BPF_PROG_TEST_RUN` frames come in by the loopback interface.
 const INTERFACE: u32 = 1;
 /// Of one figure; the least disturbed counts.
-pub(crate) const SLICES: u32 = 5;
+pub(crate) const SLICES: u32 = 10;
 /// Rows on which the variants of our program are held against each other.
 const VARIANTS: usize = 6;
 
