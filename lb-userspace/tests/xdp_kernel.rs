@@ -6,6 +6,8 @@
 
 #[path = "xdp_kernel/support.rs"]
 mod support;
+#[path = "xdp_kernel/daemon.rs"]
+mod daemon;
 #[path = "xdp_kernel/links.rs"]
 mod links;
 #[path = "xdp_kernel/others.rs"]

@@ -47,7 +47,7 @@ pub(super) fn receive<const FRAGS: bool>(
 fn classify(config: &Config, frame: Frame<'_>, link: Link, ip: &Ipv6, vip: &Vip) -> Result<Arrived, Reason> {
     let length = ip.total();
     let end = link.l3 + length;
-    let upper = ipv6::walk(frame, link.l3 + size_of::<Ipv6>(), ip.next, end)?;
+    let upper = ipv6::walk(config.side, frame, link.l3 + size_of::<Ipv6>(), ip.next, end)?;
     let mut fragment = 0;
     let part = upper.part;
     if part != Traits::NONE {
@@ -116,7 +116,7 @@ fn quoted(config: &Config, frame: Frame<'_>, at: usize, end: usize, ip: &Ipv6, v
     if !icmp.is_error6() || !inner.begins_well() || { inner.src } != { ip.dst } {
         return None;
     }
-    let upper = ipv6::walk(frame, at + size_of::<Ipv6>(), inner.next, end).ok()?;
+    let upper = ipv6::walk(config.side, frame, at + size_of::<Ipv6>(), inner.next, end).ok()?;
     if upper.part.any(Traits::LATER) {
         return None;
     }
