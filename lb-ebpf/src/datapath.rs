@@ -6,7 +6,7 @@ use crate::packet::ethernet::{self, Link};
 use crate::receive::Arrived;
 use crate::select::Choice;
 use crate::traits::Traits;
-use crate::{count, fragment, receive, rewrite, select};
+use crate::{chain, count, fragment, receive, rewrite, select};
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::programs::XdpContext;
 use lb_common::abi::Reason;
@@ -16,7 +16,7 @@ use lb_common::abi::reason::Verdict;
 #[inline(always)]
 pub(crate) fn run<const FRAGS: bool>(ctx: XdpContext) -> u32 {
     let mut xdp = Xdp::<FRAGS>::new(ctx);
-    match forward(&mut xdp) {
+    let verdict = match forward(&mut xdp) {
         Ok(verdict) => verdict,
         Err(reason) => {
             count::reason(reason);
@@ -26,7 +26,11 @@ pub(crate) fn run<const FRAGS: bool>(ctx: XdpContext) -> u32 {
                 Verdict::Answer => XDP_TX,
             }
         }
+    };
+    if verdict == XDP_PASS {
+        chain::follow(xdp.context());
     }
+    verdict
 }
 
 #[inline(always)]

@@ -234,3 +234,6 @@ fn fits<'a>(servers: impl Iterator<Item = &'a VirtualServer>) -> Result<(), imag
         .collect();
     image::check(forwarders.iter())
 }
+
+#[cfg(test)]
+mod tests;
