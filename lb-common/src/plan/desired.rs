@@ -128,6 +128,17 @@ fn serve(want: &mut Desired, vs: &VirtualServer, spec: &Spec, cx: &Context<'_>) 
         return;
     }
     want.local_link = true;
+    let role = role_of(vs, spec, cx);
+    if Family::of(vs.key.address) == Family::Ipv4 {
+        // Until it is known which interface is to be silent about it, no link has it: it would be answered for.
+        let Some((_, interface)) = role.and_then(|r| r.interface.as_ref()) else {
+            return;
+        };
+        want.sysctls
+            .insert(Sysctl::ipv4_conf(interface, "arp_ignore"), Bound::AtLeast(1));
+        want.sysctls
+            .insert(Sysctl::ipv4_conf(interface, "arp_announce"), Bound::AtLeast(2));
+    }
     want.addresses.insert(
         Address {
             place: Place::Local,
@@ -135,16 +146,6 @@ fn serve(want: &mut Desired, vs: &VirtualServer, spec: &Spec, cx: &Context<'_>) 
         },
         Lifetime::Forever,
     );
-    let role = role_of(vs, spec, cx);
-    if let (Family::Ipv4, Some((_, interface))) = (
-        Family::of(vs.key.address),
-        role.and_then(|r| r.interface.as_ref()),
-    ) {
-        want.sysctls
-            .insert(Sysctl::ipv4_conf(interface, "arp_ignore"), Bound::AtLeast(1));
-        want.sysctls
-            .insert(Sysctl::ipv4_conf(interface, "arp_announce"), Bound::AtLeast(2));
-    }
 }
 
 /// The role of its instance.

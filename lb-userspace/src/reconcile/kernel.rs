@@ -157,17 +157,17 @@ impl Kernel {
         }
     }
 
-    /// Waits until somebody else changed an address or a link, or a neighbour or route that the XDP program goes by. Others
-    /// come and go; they are read when they are needed.
+    /// Waits until somebody else changed an address or a link, or a neighbour that the XDP program sends to. Other
+    /// neighbours, and routes, come and go (with every pod); they are read when they are needed.
     pub async fn changed(&mut self) {
         loop {
             match self.watch.next().await {
                 Ok(changes) => {
-                    let xdp = self.xdp.as_ref().filter(|x| x.is_wanted());
+                    let xdp = self.xdp.as_ref();
                     let concerns_us = |c: &Change| match c {
                         Change::Resync | Change::Link(_) | Change::Address(_) => true,
-                        Change::Route => xdp.is_some(),
                         Change::Neighbour { interface, ip } => xdp.is_some_and(|x| x.watches(*interface, *ip)),
+                        Change::Route => false,
                     };
                     if changes.iter().any(concerns_us) {
                         return;

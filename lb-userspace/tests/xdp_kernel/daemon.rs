@@ -23,7 +23,7 @@ fn binary() -> String {
 fn run(net: &Net, extra: &str) -> Result<Daemon> {
     let a = net.lab.node("a")?;
     let services = format!(
-        "  virtualServers:\n    - ipAddress: {VIP}\n      ports: [{PORT}]\n      datapath: xdp\n      lbAlgo: maglev\n      \
+        "  virtualServers:\n    - ipAddress: {VIP}\n      ports: [{PORT}]\n      datapath: xdp\n      lbAlgo: maglev\n      persistenceTimeoutSeconds: 0\n      \
          lbKind: DR\n      healthCheck: {{type: none}}\n      realServers: [{{address: 10.0.0.2}}, {{address: 10.0.0.3}}]\n{extra}"
     );
     let file = configuration(&[Instance::new(51, &[&format!("{VIP}/24")])], &services);

@@ -121,6 +121,36 @@ fn a_real_server_that_is_not_on_the_link_is_a_problem_with_its_remedy() -> Resul
 }
 
 #[test]
+fn real_servers_on_another_interface_are_reached_through_it() -> Result<()> {
+    if let Some(why) = cannot() {
+        skip!("{why}");
+    }
+    let net = Net::new()?;
+    let _server = net.serve("b", VIP)?;
+    let (a, b) = (net.lab.node("a")?.netns(), net.lab.node("b")?.netns());
+    a.ip(&format!(
+        "link add eth1 type veth peer name eth1 netns {}\nlink set eth1 up\naddress add 10.2.0.1/24 dev eth1\n",
+        b.name()
+    ))?;
+    b.ip("link set eth1 up\naddress add 10.2.0.2/24 dev eth1\n")?;
+    let _receiver = veth::attach(b, "eth1", veth::PASS)?;
+    net.hold(VIP)?;
+    net.direct(async |mut bench: Bench| {
+        let wanted = bench.holding(VIP, &["10.2.0.2"]).await;
+        bench.set(&wanted).await;
+        assert_eq!(bench.settle().await, NOTHING);
+        let view = bench.xdp.view().unwrap();
+        assert!(view.backends[0].way.ends_with(" on eth1"), "{view:?}");
+        let on: Vec<&str> = view.interfaces.iter().map(|i| i.name.as_str()).collect();
+        assert_eq!(on, ["eth0", "eth1"], "what leaves natively needs a program where it leaves");
+        assert_eq!(net.ask(VIP).unwrap(), "b");
+        let nothing = forwarding(&[bench.index("eth0").await]);
+        assert_eq!(bench.set(&nothing).await, NOTHING);
+        assert_eq!(bench.link("eth1").await.xdp, None, "and no longer than it leaves there");
+    })
+}
+
+#[test]
 fn an_mtu_that_takes_several_buffers_takes_the_variant_for_them() -> Result<()> {
     if let Some(why) = cannot() {
         skip!("{why}");

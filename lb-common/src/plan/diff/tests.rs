@@ -305,6 +305,30 @@ fn nat_needs_no_local_address_and_no_guard() {
 }
 
 #[test]
+fn a_link_without_silence_about_it_has_no_virtual_ip() {
+    let spec = spec(Forwarding::DirectRouting);
+    let mut roles = roles(&spec, [false, false]);
+    let (health, peers) = (HealthView::default(), BTreeSet::new());
+    let local = |roles: &[Role]| {
+        let cx = Context {
+            roles,
+            health: &health,
+            peers: &peers,
+            ipvs: true,
+            xdp: true,
+        };
+        let want = desired(&spec, &cx);
+        let silent = want.sysctls.keys().filter(|s| s.0.ends_with("/arp_ignore")).count();
+        let v4 = |a: &&Address| a.place == Place::Local && a.address.family() == Family::Ipv4;
+        (want.addresses.keys().filter(v4).count(), silent)
+    };
+    let (with, silent) = local(&roles);
+    assert!(with > 0 && silent > 0);
+    roles.iter_mut().for_each(|r| r.interface = None);
+    assert_eq!(local(&roles), (0, 0), "its interface is not known yet");
+}
+
+#[test]
 fn without_ipvs_the_address_is_carried_alone() {
     let spec = spec(Forwarding::DirectRouting);
     let roles = roles(&spec, [true, true]);
