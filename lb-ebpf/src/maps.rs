@@ -13,7 +13,7 @@ use core::ptr;
 use lb_common::abi::control::State;
 use lb_common::abi::flow::{self, Set, WAYS};
 use lb_common::abi::tables::{BACKENDS, POOLS, RING_ROOM, SERVICES};
-use lb_common::abi::{Backend, REASONS as REASON_COUNT, Ring, Side, Traffic};
+use lb_common::abi::{Backend, REASONS as REASON_COUNT, Ring, Side, Traffic, Vip};
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 
@@ -108,6 +108,19 @@ pub(crate) fn backend(side: &'static Side, number: u32) -> &'static Backend {
     let number = number as usize & (BACKENDS - 1);
     // SAFETY: the number is within the table by its mask.
     unsafe { side.backends.as_ptr().add(number).as_ref_unchecked() }
+}
+
+/// The virtual IP's MAC address as the first bytes of a word.
+#[inline(always)]
+pub(crate) fn mac(vip: &Vip) -> u64 {
+    const {
+        assert!(
+            offset_of!(Vip, pad) == offset_of!(Vip, mac) + 6 && offset_of!(Vip, mac).is_multiple_of(8),
+            "it is read as a word"
+        );
+    };
+    // SAFETY: both fields, of bytes, one after the other.
+    u64::from_le_bytes(unsafe { *ptr::from_ref(vip).byte_add(offset_of!(Vip, mac)).cast() })
 }
 
 /// Its MAC addresses as a frame begins with them: the backend's, then the interface's.

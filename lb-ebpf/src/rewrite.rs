@@ -50,7 +50,7 @@ pub(crate) fn guard<const FRAGS: bool>(
         ip.hop_limit = GUARD_TTL;
     } else {
         let ip: &mut Ipv4 = frame.at_mut(link.l3).ok_or(Reason::BadIp)?;
-        ip.set_ttl(GUARD_TTL);
+        ip.lower_ttl(GUARD_TTL);
     }
     Ok(())
 }

@@ -72,8 +72,9 @@ fn classify(config: &Config, frame: Frame<'_>, link: Link, ip: &Ipv4, vip: &Vip)
             flow: Some(flow),
         });
     }
-    let segment = transport::parse(frame, at, end, ip.proto, part.any(Traits::FIRST))?;
-    let flow = flow(config, vip, ip.src, ip.dst, segment);
+    let traits = transport::parse(frame, at, end, ip.proto, part.any(Traits::FIRST))?;
+    let ports = transport::ports(frame, at, end).ok_or(Reason::BadTransport)?;
+    let flow = flow(config, vip, ip.src, ip.dst, ip.proto, ports);
     if flow.is_none() {
         if part.any(Traits::FIRST) {
             fragment::remember(config, fragment, fragment::PASSED);
@@ -81,7 +82,7 @@ fn classify(config: &Config, frame: Frame<'_>, link: Link, ip: &Ipv4, vip: &Vip)
         return Err(Reason::NotService);
     }
     Ok(Arrived {
-        traits: segment.traits.and(part),
+        traits: traits.and(part),
         length,
         fragment,
         flow,
@@ -97,6 +98,6 @@ fn quoted(config: &Config, frame: Frame<'_>, at: usize, end: usize, ip: &Ipv4, v
     if !icmp.is_error() || !inner.begins_well() || inner.src != ip.dst || inner.is_later_fragment() {
         return None;
     }
-    let segment = transport::quoted(frame, at + inner.header_length(), end, inner.proto)?;
-    flow(config, vip, inner.dst, inner.src, segment)
+    let ports = transport::ports(frame, at + inner.header_length(), end)?;
+    flow(config, vip, inner.dst, inner.src, inner.proto, ports.reversed())
 }

@@ -79,8 +79,9 @@ fn classify(config: &Config, frame: Frame<'_>, link: Link, ip: &Ipv6, vip: &Vip)
         other if ipv6::is_extension(other) => return Err(Reason::Extension),
         _ => return Err(Reason::NotService),
     }
-    let segment = transport::parse(frame, upper.at, end, upper.proto, part.any(Traits::FIRST))?;
-    let flow = flow(config, vip, ip.src, ip.dst, segment);
+    let traits = transport::parse(frame, upper.at, end, upper.proto, part.any(Traits::FIRST))?;
+    let ports = transport::ports(frame, upper.at, end).ok_or(Reason::BadTransport)?;
+    let flow = flow(config, vip, ip.src, ip.dst, upper.proto, ports);
     if flow.is_none() {
         if part.any(Traits::FIRST) {
             fragment::remember(config, fragment, fragment::PASSED);
@@ -88,7 +89,7 @@ fn classify(config: &Config, frame: Frame<'_>, link: Link, ip: &Ipv6, vip: &Vip)
         return Err(Reason::NotService);
     }
     Ok(Arrived {
-        traits: segment.traits.and(part).and(Traits::V6),
+        traits: traits.and(part).and(Traits::V6),
         length,
         fragment,
         flow,
@@ -120,6 +121,6 @@ fn quoted(config: &Config, frame: Frame<'_>, at: usize, end: usize, ip: &Ipv6, v
     if upper.part.any(Traits::LATER) {
         return None;
     }
-    let segment = transport::quoted(frame, upper.at, end, upper.proto)?;
-    flow(config, vip, inner.dst, inner.src, segment)
+    let ports = transport::ports(frame, upper.at, end)?;
+    flow(config, vip, inner.dst, inner.src, upper.proto, ports.reversed())
 }

@@ -4,9 +4,9 @@ mod ipv4;
 mod ipv6;
 
 use crate::config::Config;
-use crate::lookup;
+use crate::{lookup, maps};
 use crate::packet::ethernet::{self, Link};
-use crate::packet::transport::Segment;
+use crate::packet::transport::Ports;
 use crate::packet::{Frame, Xdp};
 use crate::traits::Traits;
 use address::Address;
@@ -51,20 +51,21 @@ pub(crate) fn receive<const FRAGS: bool>(
 /// Was the frame sent to this node, on this VLAN?
 #[inline(always)]
 fn is_for_us(frame: Frame<'_>, link: Link, vip: &Vip) -> bool {
-    let Some(start) = frame.at::<[u8; 8]>(0) else {
-        return false;
-    };
-    let [a, b, c, d, e, f] = vip.mac;
-    let [g, h] = vip.pad;
-    // One word each; the two bytes more are shifted out.
-    let ours = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-    link.vlan == vip.vlan && (u64::from_le_bytes(*start) ^ ours) << 16 == 0
+    // A word that begins with the address; the two bytes more are shifted out.
+    let Some(start) = frame.at::<[u8; 8]>(0) else { return false };
+    link.vlan == vip.vlan && (u64::from_le_bytes(*start) ^ maps::mac(vip)) << 16 == 0
 }
 
-/// The flow of `segment`, from the client to the virtual IP. `None`: no service has it.
+/// The flow from the client to the virtual IP with these ports. `None`: no service has it.
 #[inline(always)]
-fn flow<A: Address>(config: &Config, vip: &Vip, client: A, address: A, segment: Segment) -> Option<Flow> {
-    let Segment { proto, ports, .. } = segment;
+fn flow<A: Address>(
+    config: &Config,
+    vip: &Vip,
+    client: A,
+    address: A,
+    proto: u8,
+    ports: Ports,
+) -> Option<Flow> {
     let side = config.side;
     let service = lookup::service(side, vip, proto, ports.destination())?;
     let hash = A::flow(&side.key, client, address, ports.0, u32::from(proto));

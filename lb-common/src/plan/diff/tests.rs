@@ -480,6 +480,18 @@ fn the_key_is_in_no_text() {
     assert!(key.contains(&number) && !shown.contains(&number));
 }
 
+#[cfg(feature = "serde")]
+#[test]
+fn the_op_is_json_without_the_key() {
+    let forwarding = want_on(false, &spec(Forwarding::DirectRouting), [true, false], &[])
+        .forwarding
+        .unwrap();
+    let text = serde_json::to_string(&Op::SetForwarding(forwarding.clone())).unwrap();
+    assert!(text.contains(r#""vips":{"192.0.2.100":2}"#), "{text}");
+    assert!(text.contains(r#""method":"direct""#), "{text}");
+    assert!(!text.contains(&forwarding.key.last.to_string()));
+}
+
 fn any_kernel() -> impl Strategy<Value = Observed> {
     let spec = spec(Forwarding::DirectRouting);
     (
