@@ -8,9 +8,7 @@ use crate::sys::guard::Guard;
 use crate::sys::rtnl::{Change, Rtnl, Watch};
 use lb_common::health::HealthView;
 use lb_common::model::MacAddr;
-use lb_common::plan::{
-    self, AddressKey, Desired, Lifetime, Op, Place, Role, desired, diff,
-};
+use lb_common::plan::{self, AddressKey, Desired, Lifetime, Op, Place, Role, desired, diff};
 use lb_common::spec::{IpvsTimeouts, Spec};
 use lb_common::time::{Duration, Instant};
 use std::collections::{BTreeMap, BTreeSet};
@@ -166,7 +164,9 @@ impl Kernel {
                     let xdp = self.xdp.as_ref();
                     let concerns_us = |c: &Change| match c {
                         Change::Resync | Change::Link(_) | Change::Address(_) => true,
-                        Change::Neighbour { interface, ip } => xdp.is_some_and(|x| x.watches(*interface, *ip)),
+                        Change::Neighbour { interface, ip } => {
+                            xdp.is_some_and(|x| x.watches(*interface, *ip))
+                        }
                         Change::Route => false,
                     };
                     if changes.iter().any(concerns_us) {

@@ -318,8 +318,12 @@ fn a_link_without_silence_about_it_has_no_virtual_ip() {
             xdp: true,
         };
         let want = desired(&spec, &cx);
-        let silent = want.sysctls.keys().filter(|s| s.0.ends_with("/arp_ignore")).count();
-        let v4 = |a: &&Address| a.place == Place::Local && a.address.family() == Family::Ipv4;
+        let silent = want
+            .sysctls
+            .keys()
+            .filter(|s| s.0.ends_with("/arp_ignore"))
+            .count();
+        let v4 = |a: &&Address| a.place == Place::Local && a.address.family() == crate::model::Family::Ipv4;
         (want.addresses.keys().filter(v4).count(), silent)
     };
     let (with, silent) = local(&roles);
