@@ -7,7 +7,7 @@ use crate::sys::modules;
 use lb_common::plan::{Carrier, Desired, Facilities, carried, carrier, remarks};
 use lb_common::spec::{DatapathKind, Spec, VirtualServer};
 use lb_common::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How often something that the kernel lacked is looked for again.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(30);
@@ -73,6 +73,7 @@ impl Kernel {
             ..self.facilities()
         };
         let mut idle: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut missing = BTreeSet::new();
         for vs in spec
             .virtual_servers
             .iter()
@@ -81,6 +82,16 @@ impl Kernel {
             let carried = carried(vs, has);
             if carried.by.is_none() {
                 idle.entry(carried.because).or_default().push(vs.key.to_string());
+                let tried = [
+                    ("IPVS", DatapathKind::Ipvs, &self.ipvs_missing),
+                    ("XDP", DatapathKind::Xdp, &self.xdp_missing),
+                ];
+                missing.extend(tried.into_iter().filter_map(|(name, kind, why)| {
+                    let why = why
+                        .as_ref()
+                        .filter(|_| vs.datapath == kind || vs.datapath == DatapathKind::Auto)?;
+                    Some(format!("{name} cannot be used: {why}"))
+                }));
             }
         }
         for (because, keys) in &idle {
@@ -89,13 +100,7 @@ impl Kernel {
                 some(keys)
             ));
         }
-        if !idle.is_empty() {
-            let missing = [("IPVS", &self.ipvs_missing), ("XDP", &self.xdp_missing)];
-            for (name, why) in missing {
-                turn.problems
-                    .extend(why.as_ref().map(|why| format!("{name} cannot be used: {why}")));
-            }
-        }
+        turn.problems.extend(missing);
         let by_ipvs = |vs: &VirtualServer| {
             carrier(vs, has) == Some(Carrier::Ipvs) && vs.forwarding.needs_vip_on_real_server()
         };

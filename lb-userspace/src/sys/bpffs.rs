@@ -41,7 +41,15 @@ impl Pins {
                 tracing::debug!(%error, "no BPF filesystem of our own: using {USUAL}");
                 let path = Path::new(USUAL).join(format!("cplb-{}", std::process::id()));
                 match fs::create_dir(&path) {
-                    Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+                    Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                        return Err(io::Error::new(
+                            e.kind(),
+                            format!(
+                                "there is no BPF filesystem to use: {USUAL} has none ({e}; `mount -t bpf bpf {USUAL}`), and \
+                                 mounting one of our own is refused ({error}; CAP_SYS_ADMIN)"
+                            ),
+                        ));
+                    }
                     Ok(()) | Err(_) => {}
                 }
                 Ok(Self { path, mounted: None })

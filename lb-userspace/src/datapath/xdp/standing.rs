@@ -164,13 +164,15 @@ impl Xdp {
             made = Attachment::make(&mut self.object, site, &self.links, mode, &ours);
         }
         let made = made?;
-        match &made.why {
-            None => tracing::info!(interface = site.name, "the XDP program is attached, native"),
-            Some(why) => tracing::warn!(
+        let why = made.why.as_deref().unwrap_or_default();
+        match made.mode {
+            XdpMode::Native => {
+                tracing::info!(interface = site.name, why, "the XDP program is attached, native")
+            }
+            XdpMode::Generic => tracing::warn!(
                 interface = site.name,
                 why,
-                "the XDP program is attached, {}",
-                made.mode.name()
+                "the XDP program is attached, generic: slower than native"
             ),
         }
         self.attached.insert(site.interface, made);
