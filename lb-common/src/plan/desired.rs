@@ -57,6 +57,8 @@ pub struct Desired {
     pub timeouts: Option<IpvsTimeouts>,
     /// What the XDP program forwards; `None`: it is not wanted here.
     pub forwarding: Option<super::Forwarding>,
+    /// What the userspace proxy serves; `None`: it is not wanted here.
+    pub proxy: Option<super::Proxying>,
     /// The director guard.
     pub guard: Option<GuardSpec>,
 }
@@ -77,6 +79,7 @@ pub fn desired(spec: &Spec, cx: &Context<'_>) -> Desired {
             direct(&mut want, vs, cx);
         }
     }
+    want.proxy = super::proxying::proxying(spec, cx);
     labels(&mut want, spec);
     if cx.ipvs && spec.virtual_servers.iter().any(is_ipvs) {
         want.sync = sync(spec, cx);

@@ -3,6 +3,7 @@ use super::journal::Journal;
 use super::view::{GuardView, ReconcileView};
 use crate::admin::{DestinationView, ServiceView};
 use crate::datapath::ipvs::{self, Ipvs, IpvsError};
+use crate::datapath::proxy::Proxy;
 use crate::datapath::xdp::Xdp;
 use crate::sys::guard::{Guard, GuardError};
 use crate::sys::modules;
@@ -32,6 +33,7 @@ pub struct Kernel {
     pub(super) ipvs: Option<Ipvs>,
     pub(super) guard: Option<Guard>,
     pub(super) xdp: Option<Xdp>,
+    pub(super) proxy: Option<Proxy>,
     pub(super) journal: Journal,
     purpose: Purpose,
     pub(super) local: Local,
@@ -110,6 +112,7 @@ impl Kernel {
             ipvs: None,
             guard: None,
             xdp: None,
+            proxy: None,
             journal: Journal::open(journal, purpose == Purpose::Look),
             purpose,
             local: Local::Unknown,
@@ -262,6 +265,10 @@ impl Kernel {
         if self.xdp.is_none() {
             want.forwarding = None;
         }
+        if self.purpose == Purpose::Leave {
+            // Its sessions died with the daemon.
+            want.proxy = None;
+        }
         if self.guard.is_none() {
             want.guard = None;
         }
@@ -299,6 +306,7 @@ impl Kernel {
             let problems = xdp.maintain(&mut self.rtnl).await;
             turn.problems.extend(problems);
         }
+        self.note_proxy(&ops, turn);
         let failed = self.apply(&ops, turn).await;
         turn.addresses_in_place = !failed
             .iter()
@@ -452,6 +460,7 @@ impl Kernel {
             connection_sync: None,
             timeouts: None,
             xdp: lb_common::spec::Xdp::default(),
+            proxy: lb_common::proxy::Settings::default(),
         };
         let mut turn = Turn::default();
         let have = match self.observe(&want, &nothing, &mut turn.problems).await {
@@ -530,6 +539,7 @@ impl Kernel {
             },
             services: turn.services,
             xdp: self.xdp.as_mut().and_then(Xdp::view),
+            proxy: self.proxy_view(),
             guard: self
                 .guard
                 .as_ref()

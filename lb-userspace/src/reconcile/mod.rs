@@ -12,6 +12,7 @@ mod apply;
 mod journal;
 mod kernel;
 mod observe;
+mod proxy;
 mod view;
 
 pub use kernel::{Extent, Kernel, Purpose};

@@ -190,6 +190,7 @@ fn assemble(d: &Draft, facts: &Facts, f: &mut Findings) -> Option<(Spec, Vec<sup
         connection_sync,
         timeouts,
         xdp: crate::spec::Xdp::default(),
+        proxy: crate::proxy::Settings::default(),
     };
     Some((spec, sources))
 }

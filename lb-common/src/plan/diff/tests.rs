@@ -8,8 +8,9 @@ use crate::model::{
 use crate::plan::{Context, DaemonRole, GuardSpec, ObservedAddress, Role, Service, Sysctl, desired};
 use crate::spec::{
     Announce, ChecksumForm, ConnectionSync, DatapathKind, HealthCheck, HealthCheckKind, Instance,
-    InterfaceSelector, RealServer, Spec, Transport, VirtualServer, Xdp,
+    InterfaceSelector, ProxyProtocol, RealServer, Spec, Transport, VirtualServer, Xdp,
 };
+use crate::proxy::Settings;
 use core::time::Duration;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -68,6 +69,7 @@ fn virtual_server(n: u8, forwarding: Forwarding) -> VirtualServer {
             rise: 1,
             fall: 3,
         },
+        proxy_protocol: ProxyProtocol::default(),
         real_servers: vec![real(1), real(2), real(3)],
     }
 }
@@ -86,6 +88,7 @@ fn spec(forwarding: Forwarding) -> Spec {
         }),
         timeouts: None,
         xdp: Xdp::default(),
+        proxy: Settings::default(),
     }
 }
 
@@ -171,6 +174,8 @@ fn apply(kernel: &mut Observed, op: &Op) -> Result<(), &'static str> {
         Op::StopSync(d) => kernel.sync.retain(|o| o != d),
         Op::SetForwarding(x) => kernel.forwarding = Some(x.clone()),
         Op::DeleteForwarding => kernel.forwarding = None,
+        Op::SetProxy(p) => kernel.proxy = Some(p.clone()),
+        Op::DeleteProxy => kernel.proxy = None,
         Op::PutAddress(a, l) => put(kernel, a, *l)?,
         Op::DeleteAddress(a) => drop(kernel.addresses.remove(a)),
     }
