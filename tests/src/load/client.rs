@@ -140,7 +140,7 @@ impl Client {
                 Err(nix::errno::Errno::EINTR) => continue,
                 Err(error) => return Err(error.into()),
             };
-            for event in events.iter().take(n).copied() {
+            for event in events.iter().take(n) {
                 if event.data() == TIMER {
                     if let Some((timer, every)) = &pacer {
                         timer.wait()?;
@@ -185,7 +185,7 @@ impl Client {
                 .epoll
                 .wait(&mut events, EpollTimeout::from(20u8))
                 .unwrap_or(0);
-            for event in events.iter().take(n).copied() {
+            for event in events.iter().take(n) {
                 if let Ok(i) = usize::try_from(event.data()) {
                     self.go_on(i)?;
                 }

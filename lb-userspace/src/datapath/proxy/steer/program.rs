@@ -58,7 +58,13 @@ impl Program {
             let here = File::open("/proc/thread-self/ns/net").map_err(ProgramError::IOError)?;
             program.attach(here).map(drop)
         };
-        attach(program).map_err(|e| refused(&e))?;
+        attach(program).map_err(|e| match e {
+            ProgramError::LoadError {
+                io_error,
+                verifier_log,
+            } => LoadError::Refused(format!("{io_error}{}", last_words(&verifier_log.to_string()))),
+            other => refused(&other),
+        })?;
         let sockets = ebpf.take_map(SOCKETS).ok_or_else(lacks)?;
         let sockets = SockHash::try_from(sockets).map_err(|e| refused(&e))?;
         Ok(Self { _ebpf: ebpf, sockets })
@@ -89,6 +95,19 @@ fn bytes(key: ServiceKey) -> Bytes {
         place.copy_from_slice(&word.to_ne_bytes());
     }
     out
+}
+
+/// What the verifier says at the end, behind its account of the program.
+fn last_words(log: &str) -> String {
+    let says = |line: &&str| {
+        let boring = ["processed ", "verification time ", "stack depth "];
+        !line.trim().is_empty() && !boring.iter().any(|b| line.starts_with(b))
+    };
+    log.lines()
+        .rev()
+        .find(says)
+        .map(|l| format!(" ({l})"))
+        .unwrap_or_default()
 }
 
 /// An error with what caused it, and a system call's refusal in its own words.
