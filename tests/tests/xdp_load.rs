@@ -152,7 +152,7 @@ fn side() -> Box<Side> {
         vip_count: 1,
         vip_probes: 1,
         service_probes: 1,
-        pad: 0,
+        zero: 0,
         key: lb_common::abi::hash::Key::default(),
         vips: [Vip::default(); lb_common::abi::tables::VIPS],
         services: [Service::default(); lb_common::abi::tables::SERVICES],

@@ -20,7 +20,7 @@
 /// Words in a set.
 pub const WAYS: usize = 8;
 /// Sets of `FLOWS`.
-pub const SETS: usize = 1 << 15;
+pub const SETS: usize = 1 << 14;
 /// One cache line.
 pub type Set = [u64; WAYS];
 /// Words of `FRAGS`.

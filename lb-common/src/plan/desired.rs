@@ -1,10 +1,12 @@
 //! What the kernel should hold on this node, given who holds what.
 use super::{
-    Address, Bound, DaemonRole, Destination, GuardSpec, LEASE, Lifetime, Place, Service, SyncDaemon, Sysctl,
+    Address, Backend, Bound, Carrier, DaemonRole, Destination, Forwarder, GuardSpec, LEASE, Lifetime, Place,
+    Service, SyncDaemon, Sysctl, carrier, xdp_method,
 };
 use crate::health::HealthView;
 use crate::model::{Family, Forwarding, IpPrefix, MacAddr, Scheduler, ServiceKey};
 use crate::spec::{DatapathKind, IpvsTimeouts, Spec, VirtualServer};
+use crate::xdp::seed;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -32,7 +34,7 @@ pub struct Context<'a> {
     pub health: &'a HealthView,
     /// MAC addresses of the other directors.
     pub peers: &'a BTreeSet<MacAddr>,
-    /// False where the kernel has no IPVS: virtual servers are left out (and that is said elsewhere).
+    /// Whether the kernel has IPVS. What no datapath of this node carries is left out ([`super::carried`] says why).
     pub ipvs: bool,
     /// Whether this node can run the XDP program.
     pub xdp: bool,
@@ -73,23 +75,29 @@ pub fn desired(spec: &Spec, cx: &Context<'_>) -> Desired {
     if !spec.enabled {
         return want;
     }
-    for vs in spec.virtual_servers.iter().filter(|vs| is_ipvs(vs)) {
-        serve(&mut want, vs, spec, cx);
-        if cx.ipvs {
-            direct(&mut want, vs, cx);
+    let mut ipvs = false;
+    for vs in &spec.virtual_servers {
+        // Another node may carry it where this one cannot, and sends its packets here.
+        if vs.datapath != DatapathKind::Proxy {
+            serve(&mut want, vs, spec, cx);
+        }
+        match carrier(vs, cx.facilities()) {
+            Some(Carrier::Ipvs) => {
+                ipvs = true;
+                direct(&mut want, vs, cx);
+            }
+            Some(Carrier::Xdp) => forward(&mut want, vs, spec, cx),
+            // Whoever holds: see `proxying`.
+            Some(Carrier::Proxy) | None => {}
         }
     }
     want.proxy = super::proxying::proxying(spec, cx);
     labels(&mut want, spec);
-    if cx.ipvs && spec.virtual_servers.iter().any(is_ipvs) {
+    if ipvs {
         want.sync = sync(spec, cx);
         want.timeouts = spec.timeouts;
     }
     want
-}
-
-fn is_ipvs(vs: &VirtualServer) -> bool {
-    matches!(vs.datapath, DatapathKind::Auto | DatapathKind::Ipvs)
 }
 
 /// The holder's addresses, on a lease.
@@ -131,8 +139,7 @@ fn serve(want: &mut Desired, vs: &VirtualServer, spec: &Spec, cx: &Context<'_>) 
         },
         Lifetime::Forever,
     );
-    let name = spec.instances.get(vs.instance).map(|i| i.name.as_str());
-    let role = cx.roles.iter().find(|r| Some(r.name.as_str()) == name);
+    let role = role_of(vs, spec, cx);
     if let (Family::Ipv4, Some((_, interface))) = (
         Family::of(vs.key.address),
         role.and_then(|r| r.interface.as_ref()),
@@ -144,11 +151,21 @@ fn serve(want: &mut Desired, vs: &VirtualServer, spec: &Spec, cx: &Context<'_>) 
     }
 }
 
-/// Whether this node holds `address`.
-fn holds(cx: &Context<'_>, address: IpAddr) -> bool {
-    cx.roles
+/// The role of its instance.
+fn role_of<'a>(vs: &VirtualServer, spec: &Spec, cx: &Context<'a>) -> Option<&'a Role> {
+    let name = &spec.instances.get(vs.instance)?.name;
+    cx.roles.iter().find(|r| &r.name == name)
+}
+
+/// The interface on which this node holds `address`, if it does.
+fn held_on(cx: &Context<'_>, address: IpAddr) -> Option<u32> {
+    let holder = |r: &&Role| r.holds && r.virtual_ips.iter().any(|v| v.addr() == address);
+    let interfaces = cx
+        .roles
         .iter()
-        .any(|r| r.holds && r.interface.is_some() && r.virtual_ips.iter().any(|v| v.addr() == address))
+        .filter(holder)
+        .filter_map(|r| r.interface.as_ref());
+    interfaces.map(|(index, _)| *index).next()
 }
 
 /// The virtual server, on its holder only, and the guard on every node.
@@ -167,7 +184,7 @@ fn direct(want: &mut Desired, vs: &VirtualServer, cx: &Context<'_>) {
         // A connection of the holder before us starts here in the middle: without this it is no TCP to IPVS.
         want.sysctls.insert(Sysctl::ipvs("sloppy_tcp"), Bound::Exactly(1));
     }
-    if !holds(cx, vs.key.address) {
+    if held_on(cx, vs.key.address).is_none() {
         return;
     }
     let service = Service {
@@ -178,6 +195,47 @@ fn direct(want: &mut Desired, vs: &VirtualServer, cx: &Context<'_>) {
     };
     want.services
         .insert(vs.key, (service, destinations(vs, cx.health)));
+}
+
+/// The XDP program on every node, and the virtual server in its tables on the holder.
+fn forward(want: &mut Desired, vs: &VirtualServer, spec: &Spec, cx: &Context<'_>) {
+    let forwarding = want.forwarding.get_or_insert_with(|| super::Forwarding {
+        attach: spec.xdp.attach.clone(),
+        interfaces: BTreeSet::new(),
+        vips: BTreeMap::new(),
+        services: BTreeMap::new(),
+        key: seed::key(spec),
+    });
+    if let Some((index, _)) = role_of(vs, spec, cx).and_then(|r| r.interface.as_ref()) {
+        forwarding.interfaces.insert(*index);
+    }
+    let (Some(index), Some(forwarder)) = (held_on(cx, vs.key.address), forwarder(vs, cx.health)) else {
+        return;
+    };
+    forwarding.vips.insert(vs.key.address, index);
+    forwarding.services.insert(vs.key, forwarder);
+}
+
+/// A virtual server as the XDP program has it; `None` where it cannot.
+pub(crate) fn forwarder(vs: &VirtualServer, health: &HealthView) -> Option<Forwarder> {
+    // Of those that take new connections: one that drains is no reason to turn everybody away.
+    let all_down = (vs.real_servers.iter())
+        .filter(|s| s.weight > 0)
+        .all(|s| !health.is_up(vs, s));
+    let mut backends: Vec<Backend> = (vs.real_servers.iter())
+        .map(|s| Backend {
+            address: s.address,
+            weight: s.weight,
+            up: health.is_up(vs, s) || (all_down && s.weight > 0),
+        })
+        .collect();
+    backends.sort_unstable();
+    Some(Forwarder {
+        key: vs.key,
+        method: xdp_method(vs.forwarding).ok()?,
+        affinity: vs.persistence,
+        backends,
+    })
 }
 
 /// The healthy real servers; all of them when none is: an unlucky checker must not take the API away (k0s's rule).

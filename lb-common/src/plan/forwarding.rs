@@ -26,6 +26,22 @@ pub struct Forwarding {
     pub key: Key,
 }
 
+impl Forwarding {
+    /// This, and what of `old` is not in it yet or no longer: everything that either forwards.
+    #[must_use]
+    pub fn besides(&self, old: &Self) -> Self {
+        let mut both = self.clone();
+        both.interfaces.extend(&old.interfaces);
+        for (vip, interface) in &old.vips {
+            both.vips.entry(*vip).or_insert(*interface);
+        }
+        for (key, service) in &old.services {
+            both.services.entry(*key).or_insert_with(|| service.clone());
+        }
+        both
+    }
+}
+
 impl fmt::Debug for Forwarding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Forwarding")

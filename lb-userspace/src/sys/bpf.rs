@@ -8,12 +8,18 @@
 
 use lb_common::abi::tables::{BACKENDS, POOLS, RING_ROOM, SERVICES, VIPS};
 use lb_common::abi::{self, Ring, Side};
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 const MAP_LOOKUP_ELEM: i32 = 1;
 const MAP_UPDATE_ELEM: i32 = 2;
 const MAP_DELETE_ELEM: i32 = 3;
+const MAP_CREATE: i32 = 0;
+const OBJ_PIN: i32 = 6;
+const OBJ_GET: i32 = 7;
+/// `BPF_MAP_TYPE_PROG_ARRAY`
+const PROGRAM_ARRAY: u32 = 3;
 const PROG_GET_FD_BY_ID: i32 = 13;
 const OBJ_GET_INFO_BY_FD: i32 = 15;
 const LINK_CREATE: i32 = 28;
@@ -211,6 +217,62 @@ pub fn program_info(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
     })
 }
 
+/// Opens what is pinned at that path, whatever it is.
+pub fn open_pinned(path: &str) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Attr {
+        path: u64,
+        fd: RawFd,
+        flags: u32,
+    }
+    let path = CString::new(path)?;
+    let mut attr = Attr {
+        path: path.as_ptr() as u64,
+        fd: 0,
+        flags: 0,
+    };
+    let fd = call(OBJ_GET, &mut attr)?;
+    // SAFETY: BPF_OBJ_GET gave a new descriptor, which nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Pins something at a path on a BPF filesystem.
+pub fn pin(object: BorrowedFd<'_>, path: &str) -> io::Result<()> {
+    #[repr(C)]
+    struct Attr {
+        path: u64,
+        fd: RawFd,
+        flags: u32,
+    }
+    let path = CString::new(path)?;
+    let mut attr = Attr {
+        path: path.as_ptr() as u64,
+        fd: object.as_raw_fd(),
+        flags: 0,
+    };
+    call(OBJ_PIN, &mut attr).map(drop)
+}
+
+/// Makes an array of so many programs, all of one kind.
+pub fn program_array(places: u32) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Attr {
+        kind: u32,
+        key: u32,
+        value: u32,
+        places: u32,
+    }
+    let mut attr = Attr {
+        kind: PROGRAM_ARRAY,
+        key: 4,
+        value: 4,
+        places,
+    };
+    let fd = call(MAP_CREATE, &mut attr)?;
+    // SAFETY: BPF_MAP_CREATE gave a new descriptor, which nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Opens the program of that number. Needs CAP_SYS_ADMIN.
 pub fn program_by_id(id: u32) -> io::Result<OwnedFd> {
     by_id(PROG_GET_FD_BY_ID, id)
@@ -262,6 +324,16 @@ pub fn read(map: BorrowedFd<'_>, index: u32, value: &mut [u8]) -> io::Result<()>
 /// Puts a program into an array of programs.
 pub fn set_program(array: BorrowedFd<'_>, index: u32, program: BorrowedFd<'_>) -> io::Result<()> {
     write(array, index, &program.as_raw_fd().to_ne_bytes())
+}
+
+/// The number of the program in a place of an array of programs.
+pub fn program_in(array: BorrowedFd<'_>, index: u32) -> io::Result<Option<u32>> {
+    let mut id = [0; 4];
+    match read(array, index, &mut id) {
+        Ok(()) => Ok(Some(u32::from_ne_bytes(id))),
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 /// Empties a place in an array of programs. An empty one stays empty.

@@ -9,7 +9,7 @@ pub mod native;
 pub mod server;
 
 pub use instance::{Garp, Track, VrrpInstance};
-pub use native::{ConnectionSync, IpvsTimeouts, Metadata, SyncGroup};
+pub use native::{ConnectionSync, IpvsTimeouts, Metadata, RootArray, SyncGroup, Xdp};
 pub use server::{Granularity, HealthCheck, Port, PortPolicy, RealServer, Tunnel, VirtualServer};
 
 /// A whole file.

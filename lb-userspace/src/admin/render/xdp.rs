@@ -1,5 +1,7 @@
 //! The XDP datapath as a person reads it.
-use crate::datapath::xdp::view::{ForwarderView, InterfaceView, TrafficView, XdpView};
+use crate::datapath::xdp::view::{
+    BackendView, ForwarderView, InterfaceView, MemberView, TrafficView, XdpView,
+};
 use std::collections::BTreeMap;
 use std::fmt::{Result, Write};
 use std::time::Duration;
@@ -29,6 +31,7 @@ pub(super) fn xdp(out: &mut String, now: &XdpView, before: Option<&XdpView>) -> 
         });
         forwarder(out, service, was)?;
     }
+    backends(out, now, before)?;
     if let Some(f) = &now.flows {
         writeln!(
             out,
@@ -68,27 +71,38 @@ fn forwarder(out: &mut String, s: &ForwarderView, before: Option<(&ForwarderView
         s.traffic.new_flows,
         rates(s.traffic, was)
     )?;
+    let members: Vec<String> = s.backends.iter().map(member).collect();
+    writeln!(out, "  real servers: {}", members.join(", "))
+}
+
+fn member(m: &MemberView) -> String {
+    let state = match (m.up, m.weight) {
+        (false, _) => ", DOWN",
+        (true, 0) => ", drains",
+        (true, _) => "",
+    };
+    format!("{} (weight {}{state})", m.address, m.weight)
+}
+
+fn backends(out: &mut String, now: &XdpView, before: Option<(&XdpView, Duration)>) -> Result {
+    if now.backends.is_empty() {
+        return Ok(());
+    }
     writeln!(
         out,
-        "  {:<40} {:>6} {:<6} {:>12} {:>14} {:>10}  WAY",
-        "REAL SERVER", "WEIGHT", "HEALTH", "PACKETS", "BYTES", "NEW FLOWS"
+        "  {:<40} {:<6} {:>12} {:>14} {:>10}  WAY",
+        "REAL SERVER", "METHOD", "PACKETS", "BYTES", "NEW FLOWS"
     )?;
-    for b in &s.backends {
-        let health = match (b.up, b.weight) {
-            (false, _) => "DOWN",
-            (true, 0) => "drains",
-            (true, _) => "up",
-        };
-        let was = before.and_then(|(f, since)| {
-            let same = f.backends.iter().find(|o| o.address == b.address)?;
-            Some((same.traffic, since))
+    for b in &now.backends {
+        let was = before.and_then(|(v, since)| {
+            let same = |o: &&BackendView| o.address == b.address && o.method == b.method;
+            Some((v.backends.iter().find(same)?.traffic, since))
         });
         writeln!(
             out,
-            "  {:<40} {:>6} {:<6} {:>12} {:>14} {:>10}  {}{}",
+            "  {:<40} {:<6} {:>12} {:>14} {:>10}  {}{}",
             b.address.to_string(),
-            b.weight,
-            health,
+            b.method,
             b.traffic.packets,
             b.traffic.bytes,
             b.traffic.new_flows,
@@ -143,7 +157,7 @@ fn per_second(now: u64, was: u64, since: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::datapath::xdp::view::{BackendView, FlowsView};
+    use crate::datapath::xdp::view::FlowsView;
     use lb_common::model::{Protocol, ServiceKey};
 
     fn view(read_ms: u64, packets: u64) -> XdpView {
@@ -153,12 +167,10 @@ mod tests {
             new_flows: packets / 10,
             remembered: 0,
         };
-        let backend = |address: &str, weight, up| BackendView {
+        let member = |address: &str, weight, up| MemberView {
             address: address.parse().unwrap(),
             weight,
             up,
-            way: "02:00:00:00:00:02 on eth0".into(),
-            traffic,
         };
         XdpView {
             read_ms,
@@ -178,10 +190,16 @@ mod tests {
                 affinity: Some(360),
                 traffic,
                 backends: vec![
-                    backend("192.0.2.11", 1, true),
-                    backend("192.0.2.12", 0, true),
-                    backend("192.0.2.13", 1, false),
+                    member("192.0.2.11", 1, true),
+                    member("192.0.2.12", 0, true),
+                    member("192.0.2.13", 1, false),
                 ],
+            }],
+            backends: vec![BackendView {
+                address: "192.0.2.11".parse().unwrap(),
+                method: "DR".into(),
+                way: "02:00:00:00:00:02 on eth0".into(),
+                traffic,
             }],
             passed: BTreeMap::from([("not_vip".into(), packets)]),
             dropped: BTreeMap::from([("bad_ip".into(), 3)]),
@@ -201,9 +219,8 @@ mod tests {
         for part in [
             "  br0 generic, program 7: br0 is a bridge device\n",
             "192.0.2.1:6443/TCP DR persistent 360   1000 packets, 100000 bytes, 100 new flows\n",
-            "1 up ",
-            "0 drains",
-            "1 DOWN",
+            "  real servers: 192.0.2.11 (weight 1), 192.0.2.12 (weight 0, drains), 192.0.2.13 (weight 1, DOWN)\n",
+            "100  02:00:00:00:00:02 on eth0\n",
             "  remembered flows: 2 established, 1 seen once, room for 3\n",
             "  passed to the kernel: not_vip 1000\n",
             "  DROPPED: bad_ip 3\n",
