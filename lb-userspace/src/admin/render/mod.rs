@@ -216,6 +216,12 @@ fn transitions(out: &mut String, s: &Status) -> std::fmt::Result {
 }
 
 fn problems(out: &mut String, s: &Status) -> std::fmt::Result {
+    if !s.kernel.remarks.is_empty() {
+        writeln!(out, "\nREMARKS")?;
+    }
+    for r in &s.kernel.remarks {
+        writeln!(out, "  {r}")?;
+    }
     if s.kernel.problems.is_empty() {
         return Ok(());
     }

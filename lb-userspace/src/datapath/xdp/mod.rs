@@ -7,12 +7,13 @@
 //!   place      where on an interface, decided                  attach     there
 //!   owner      whose program is there already                  chain      living beside it
 //!   neighbours the way to each backend                         trace      the program's own log
-//!   view       what `status` shows
+//!   view       what `status` shows                             foresee    what `plan` shows
 //! ```
 //! What the program does with a packet is `lb-ebpf`'s; what it is told is `lb_common::xdp`'s.
 pub mod attach;
 pub mod chain;
 mod control;
+mod foresee;
 mod neighbours;
 pub mod object;
 pub mod owner;
@@ -21,6 +22,8 @@ mod tables;
 pub mod trace;
 mod verifier;
 pub mod view;
+
+pub use foresee::foresee;
 
 use crate::sys::bpf::XdpMode;
 use crate::sys::ethtool;
