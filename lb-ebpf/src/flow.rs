@@ -46,7 +46,8 @@ pub(crate) fn victim(ways: Ways, hash: u64, now: u64) -> Option<Slot> {
     let mut best = 0;
     for way in 0..WAYS {
         let word = ways.way(way).read();
-        let empty = !sign(word | word.wrapping_neg()) & EMPTY;
+        // Neither as a mask nor by a comparison: newer verifiers follow both values of a mask.
+        let empty = sign(word & flow::USED).wrapping_add(1) * EMPTY;
         let probation = (flow::class(word) ^ ESTABLISHED) * ON_PROBATION;
         let rank = empty | probation | flow::age(word, now);
         let this = rank << 3 | (way as u64 ^ turn);

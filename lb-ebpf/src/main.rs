@@ -15,6 +15,7 @@
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 mod affinity;
+mod chain;
 mod config;
 mod control;
 mod count;
@@ -27,6 +28,7 @@ mod packet;
 mod receive;
 mod rewrite;
 mod select;
+mod short;
 mod too_big;
 mod traits;
 mod tunnel;

@@ -13,7 +13,7 @@ use core::ptr;
 use lb_common::abi::control::State;
 use lb_common::abi::flow::{self, Set, WAYS};
 use lb_common::abi::tables::{BACKENDS, POOLS, RING_ROOM, SERVICES};
-use lb_common::abi::{Backend, REASONS as REASON_COUNT, Ring, Side, Traffic};
+use lb_common::abi::{Backend, REASONS as REASON_COUNT, Ring, Side, Traffic, Vip};
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 
@@ -110,6 +110,19 @@ pub(crate) fn backend(side: &'static Side, number: u32) -> &'static Backend {
     unsafe { side.backends.as_ptr().add(number).as_ref_unchecked() }
 }
 
+/// The virtual IP's MAC address as the first bytes of a word.
+#[inline(always)]
+pub(crate) fn mac(vip: &Vip) -> u64 {
+    const {
+        assert!(
+            offset_of!(Vip, pad) == offset_of!(Vip, mac) + 6 && offset_of!(Vip, mac).is_multiple_of(8),
+            "it is read as a word"
+        );
+    };
+    // SAFETY: both fields, of bytes, one after the other.
+    u64::from_le_bytes(unsafe { *ptr::from_ref(vip).byte_add(offset_of!(Vip, mac)).cast() })
+}
+
 /// Its MAC addresses as a frame begins with them: the backend's, then the interface's.
 #[inline(always)]
 pub(crate) fn macs(backend: &Backend) -> Macs {
@@ -137,10 +150,25 @@ pub(crate) fn outer(address: &[u32; 4]) -> [u64; 2] {
 /// What a backend is to a pool: `MEMBER_*`.
 #[inline(always)]
 pub(crate) fn member(side: &'static Side, pool: u32, number: u32) -> u8 {
-    let pool = pool as usize & (POOLS - 1);
+    let pool = unseen(pool as usize) & (POOLS - 1);
     let number = number as usize & (BACKENDS - 1);
     // SAFETY: both are within the table by their masks.
     unsafe { *side.members.as_ptr().cast::<u8>().add(pool * BACKENDS + number) }
+}
+
+/// The same value, of which the compiler knows nothing: it would put two numbers whose bits do not meet together by an
+/// `or` of 32 bits, of whose result Linux 6.1 knows no bound.
+#[inline(always)]
+fn unseen(value: usize) -> usize {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut value = value;
+        // SAFETY: arithmetic on a register.
+        unsafe { core::arch::asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack)) };
+        value
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    value
 }
 
 /// One word of `FLOWS` or `FRAGS`, shared by all processors: read whole and written whole.

@@ -1,14 +1,16 @@
 //! A `Spec` as a native file with every default filled in: what was understood, for people to read and to keep. Loading
 //! it gives the same `Spec`.
-use super::raw::server::MAGLEV;
 use super::raw::native::{Api, ControlPlaneLoadBalancer, Spec as RawSpec};
+use super::raw::server::MAGLEV;
 use super::raw::{
     ConnectionSync, Garp, Granularity, HealthCheck, IpvsTimeouts, Metadata, Port, RealServer, RootArray,
     SyncGroup, Track, Tunnel, VirtualServer, VrrpInstance, Xdp,
 };
 use super::{API_VERSION, KIND};
 use crate::model::{Forwarding, Scheduler, SchedulerFlags};
-use crate::spec::{self, DatapathKind, HealthCheckKind, Instance, InterfaceSelector, Spec, Transport, XdpMode};
+use crate::spec::{
+    self, DatapathKind, HealthCheckKind, Instance, InterfaceSelector, Spec, Transport, XdpMode,
+};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;

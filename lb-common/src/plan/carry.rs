@@ -15,6 +15,8 @@ pub enum Carrier {
     Ipvs,
     /// Our XDP program.
     Xdp,
+    /// The userspace proxy.
+    Proxy,
 }
 
 impl Carrier {
@@ -23,6 +25,7 @@ impl Carrier {
         match self {
             Self::Ipvs => "ipvs",
             Self::Xdp => "xdp",
+            Self::Proxy => "proxy",
         }
     }
 }
@@ -63,7 +66,8 @@ pub const fn carrier(vs: &VirtualServer, has: Facilities) -> Option<Carrier> {
     match vs.datapath {
         DatapathKind::Auto | DatapathKind::Ipvs if has.ipvs => Some(Carrier::Ipvs),
         DatapathKind::Auto | DatapathKind::Xdp if has.xdp && xdp_cannot(vs).is_none() => Some(Carrier::Xdp),
-        DatapathKind::Auto | DatapathKind::Ipvs | DatapathKind::Xdp | DatapathKind::Proxy => None,
+        DatapathKind::Proxy => Some(Carrier::Proxy),
+        DatapathKind::Auto | DatapathKind::Ipvs | DatapathKind::Xdp => None,
     }
 }
 
@@ -80,11 +84,11 @@ pub fn carried(vs: &VirtualServer, has: Facilities) -> Carried {
         (Some(name), Some(_)) => format!("the file says datapath: {name}"),
         (None, Some(Carrier::Ipvs)) => "datapath: auto takes IPVS where the kernel has it".into(),
         (None, Some(Carrier::Xdp)) => "this kernel has no IPVS".into(),
-        (_, None) => missing(vs, has),
+        (None, Some(Carrier::Proxy)) | (_, None) => missing(vs, has),
     };
     let without = match by {
         Some(Carrier::Xdp) => xdp_without(vs),
-        Some(Carrier::Ipvs) | None => Vec::new(),
+        Some(Carrier::Ipvs | Carrier::Proxy) | None => Vec::new(),
     };
     Carried { by, because, without }
 }
@@ -99,7 +103,7 @@ fn missing(vs: &VirtualServer, has: Facilities) -> String {
         DatapathKind::Auto => format!("this kernel has no IPVS, and {}", no_xdp.unwrap_or_default()),
         DatapathKind::Ipvs => "this kernel has no IPVS".into(),
         DatapathKind::Xdp => no_xdp.unwrap_or_default(),
-        DatapathKind::Proxy => "this build has no proxy".into(),
+        DatapathKind::Proxy => String::new(),
     }
 }
 
@@ -116,7 +120,7 @@ pub const fn xdp_cannot(vs: &VirtualServer) -> Option<&'static str> {
 }
 
 /// Why not this flag.
-pub(crate) const ONE_PACKET: &str = "a flow's datagrams go to one real server, so ops cannot be";
+pub(crate) const ONE_PACKET: &str = "all datagrams of a flow go to one real server, so ops cannot be";
 
 pub(crate) const fn xdp_protocol(protocol: Protocol) -> Option<&'static str> {
     match protocol {
@@ -137,9 +141,7 @@ pub(crate) const fn xdp_method(forwarding: Forwarding) -> Result<Method, &'stati
             kind: TunnelType::Gue | TunnelType::Gre,
             ..
         } => Err("its tunnel is IP in IP, neither gue nor gre"),
-        Forwarding::Nat => {
-            Err("it rewrites no address: real servers answer the client themselves, as the virtual IP")
-        }
+        Forwarding::Nat => Err("it rewrites no addresses, since real servers answer the client themselves"),
     }
 }
 
@@ -208,11 +210,16 @@ mod tests {
             (DatapathKind::Auto, [None, Some(Xdp), Some(Ipvs), Some(Ipvs)]),
             (DatapathKind::Ipvs, [None, None, Some(Ipvs), Some(Ipvs)]),
             (DatapathKind::Xdp, [None, Some(Xdp), None, Some(Xdp)]),
-            (DatapathKind::Proxy, [None; 4]),
+            (DatapathKind::Proxy, [Some(Carrier::Proxy); 4]),
         ];
         for (datapath, wanted) in table {
             let vs = server(|vs| vs.datapath = datapath);
-            let hosts = [has(false, false), has(false, true), has(true, false), has(true, true)];
+            let hosts = [
+                has(false, false),
+                has(false, true),
+                has(true, false),
+                has(true, true),
+            ];
             assert_eq!(hosts.map(|h| carrier(&vs, h)), wanted, "{datapath:?}");
             for host in hosts {
                 let carried = carried(&vs, host);
@@ -224,14 +231,23 @@ mod tests {
 
     #[test]
     fn what_xdp_cannot_do_is_left_out_and_said() {
-        let gue = Forwarding::Tunnel { kind: TunnelType::Gue, port: 1 };
-        let ipip = Forwarding::Tunnel { kind: TunnelType::Ipip, port: 0 };
+        let gue = Forwarding::Tunnel {
+            kind: TunnelType::Gue,
+            port: 1,
+        };
+        let ipip = Forwarding::Tunnel {
+            kind: TunnelType::Ipip,
+            port: 0,
+        };
         let said = |change: fn(&mut VirtualServer)| carried(&server(change), has(false, true));
         assert_eq!(said(|vs| vs.forwarding = Forwarding::Nat).by, None);
         assert_eq!(said(|vs| vs.key.protocol = Protocol::Sctp).by, None);
         assert_eq!(said(|vs| vs.flags.one_packet = true).by, None);
         assert_eq!(carrier(&server(|vs| vs.forwarding = gue), has(false, true)), None);
-        assert_eq!(carrier(&server(|vs| vs.forwarding = ipip), has(false, true)), Some(Carrier::Xdp));
+        assert_eq!(
+            carrier(&server(|vs| vs.forwarding = ipip), has(false, true)),
+            Some(Carrier::Xdp)
+        );
         assert_eq!(
             said(|vs| vs.key.protocol = Protocol::Sctp).because,
             "this kernel has no IPVS, and XDP cannot carry it: it forwards TCP and UDP, not SCTP"
@@ -246,7 +262,10 @@ mod tests {
     fn what_has_no_effect_there_is_said() {
         let said = |change: fn(&mut VirtualServer)| carried(&server(change), has(false, true)).without;
         assert_eq!(said(|vs| vs.scheduler = Scheduler::MaglevHash), [""; 0]);
-        assert_eq!(said(|_| {}), ["lbAlgo rr has no effect: XDP goes by Maglev's table"]);
+        assert_eq!(
+            said(|_| {}),
+            ["lbAlgo rr has no effect: XDP goes by Maglev's table"]
+        );
         let all = said(|vs| {
             vs.real_servers[0].upper_threshold = 10;
             vs.persistence = vs.persistence.map(|p| crate::model::Persistence {
@@ -261,7 +280,11 @@ mod tests {
     #[test]
     fn a_hash_that_anybody_computes_is_said_where_it_is_used() {
         let mut spec = testing::spec();
-        assert_eq!(remarks(&spec, has(false, true)).len(), 2, "the key and connectionSync");
+        assert_eq!(
+            remarks(&spec, has(false, true)).len(),
+            2,
+            "the key and connectionSync"
+        );
         assert_eq!(remarks(&spec, has(true, true)), [""; 0]);
         spec.connection_sync = None;
         spec.instances[0].auth_pass = crate::model::AuthPass::new("Example");

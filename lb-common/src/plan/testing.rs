@@ -1,7 +1,7 @@
 //! A small specification for the tests of everything that goes by one.
 use crate::model::{
-    AdvertInterval, Forwarding, Persistence, Priority, Protocol, Scheduler, SchedulerFlags, ServiceKey, Version,
-    Vrid,
+    AdvertInterval, Forwarding, Persistence, Priority, Protocol, Scheduler, SchedulerFlags, ServiceKey,
+    Version, Vrid,
 };
 use crate::spec::{
     Announce, ChecksumForm, ConnectionSync, DatapathKind, HealthCheck, HealthCheckKind, Instance,
@@ -63,6 +63,7 @@ pub(crate) fn virtual_server(n: u8, forwarding: Forwarding) -> VirtualServer {
             rise: 1,
             fall: 3,
         },
+        proxy_protocol: crate::spec::ProxyProtocol::default(),
         real_servers: vec![real(1), real(2), real(3)],
     }
 }
@@ -87,5 +88,6 @@ pub(crate) fn spec_of(forwarding: Forwarding) -> Spec {
         }),
         timeouts: None,
         xdp: Xdp::default(),
+        proxy: crate::proxy::Settings::default(),
     }
 }

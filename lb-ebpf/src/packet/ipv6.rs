@@ -1,8 +1,9 @@
 //! IPv6 (RFC 8200) and its extension headers.
 #![expect(unsafe_code, reason = "see Header")]
 use super::{Frame, Header};
+use crate::maps::plain;
 use crate::traits::Traits;
-use lb_common::abi::Reason;
+use lb_common::abi::{Reason, Side};
 
 #[repr(C, packed)]
 pub(crate) struct Ipv6 {
@@ -63,16 +64,15 @@ const RARE: [u8; 5] = [135, 139, 140, 253, 254];
 /// So many are looked through.
 const EXTENSIONS: usize = 6;
 
+/// Farther than two chains of that length, of the longest headers, reach.
+const REACH: u32 = 1 << 15;
+
+/// The first 8 bytes of any that is looked through, with the fields of a Fragment header.
 #[repr(C, packed)]
 struct Extension {
     next: u8,
+    /// Of a Fragment header: reserved.
     length: u8,
-}
-
-#[repr(C, packed)]
-struct FragmentHeader {
-    next: u8,
-    reserved: u8,
     offset_more: u16,
     id: u32,
 }
@@ -82,8 +82,6 @@ const MORE_FRAGMENTS: u16 = 0x0001_u16.to_be();
 
 // SAFETY: bytes and packed integers.
 unsafe impl Header for Extension {}
-// SAFETY: as above.
-unsafe impl Header for FragmentHeader {}
 
 /// What comes after the extension headers.
 #[derive(Clone, Copy)]
@@ -116,7 +114,13 @@ pub(crate) fn is_extension(next: u8) -> bool {
 /// Looks through the extension headers at `at`, of a packet that ends at `end`. A later fragment's contents are not
 /// looked at.
 #[inline(always)]
-pub(crate) fn walk(frame: Frame<'_>, at: usize, next: u8, end: usize) -> Result<Upper, Reason> {
+pub(crate) fn walk(
+    side: &'static Side,
+    frame: Frame<'_>,
+    at: usize,
+    next: u8,
+    end: usize,
+) -> Result<Upper, Reason> {
     let mut upper = Upper {
         proto: next,
         at,
@@ -125,16 +129,19 @@ pub(crate) fn walk(frame: Frame<'_>, at: usize, next: u8, end: usize) -> Result<
         fragment_proto: 0,
     };
     for _ in 0..EXTENSIONS {
-        if !is_looked_through(upper.proto) {
+        let kind = upper.proto;
+        if !is_looked_through(kind) {
             break;
         }
-        if upper.proto == FRAGMENT {
-            let header: &FragmentHeader = frame.at(upper.at).ok_or(Reason::BadIp)?;
-            upper.proto = header.next;
-            upper.at += size_of::<FragmentHeader>();
-            if header.offset_more & (FRAGMENT_OFFSET | MORE_FRAGMENTS) == 0 {
-                continue;
-            }
+        let header: &Extension = frame.at(upper.at).ok_or(Reason::BadIp)?;
+        let length = match kind {
+            FRAGMENT => size_of::<Extension>(),
+            AUTHENTICATION => (usize::from(header.length) + 2) * 4,
+            _ => (usize::from(header.length) + 1) * 8,
+        };
+        upper.at = plain::<REACH>(side, (upper.at + length) as u32) as usize;
+        upper.proto = header.next;
+        if kind == FRAGMENT && header.offset_more & (FRAGMENT_OFFSET | MORE_FRAGMENTS) != 0 {
             upper.id = header.id;
             upper.fragment_proto = header.next;
             upper.part = Traits::FIRST;
@@ -142,16 +149,7 @@ pub(crate) fn walk(frame: Frame<'_>, at: usize, next: u8, end: usize) -> Result<
                 upper.part = Traits::LATER;
                 break;
             }
-            continue;
         }
-        let header: &Extension = frame.at(upper.at).ok_or(Reason::BadIp)?;
-        let length = usize::from(header.length);
-        upper.at += if upper.proto == AUTHENTICATION {
-            (length + 2) * 4
-        } else {
-            (length + 1) * 8
-        };
-        upper.proto = header.next;
     }
     if upper.at > end {
         return Err(Reason::BadIp);

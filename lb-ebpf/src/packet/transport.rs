@@ -10,7 +10,7 @@ pub(crate) const UDP: u8 = 17;
 /// Without its options.
 #[repr(C, packed)]
 struct Tcp {
-    ports: Ports,
+    ports: u32,
     sequence: u32,
     acknowledgement: u32,
     offset: u8,
@@ -22,7 +22,7 @@ struct Tcp {
 
 #[repr(C, packed)]
 struct Udp {
-    ports: Ports,
+    ports: u32,
     length: u16,
     checksum: u16,
 }
@@ -58,15 +58,7 @@ const SYN: u8 = 0x02;
 const RST: u8 = 0x04;
 const ACK: u8 = 0x10;
 
-/// A packet of a flow.
-#[derive(Clone, Copy)]
-pub(crate) struct Segment {
-    pub(crate) proto: u8,
-    pub(crate) ports: Ports,
-    pub(crate) traits: Traits,
-}
-
-/// Reads the header at `at`, of a packet that ends at `end`. `first`: it is a first fragment, and a datagram's length
+/// What the header at `at` says, of a packet that ends at `end`. `first`: it is a first fragment, and a datagram's length
 /// says nothing about it.
 #[inline(always)]
 pub(crate) fn parse(
@@ -75,7 +67,7 @@ pub(crate) fn parse(
     end: usize,
     proto: u8,
     first: bool,
-) -> Result<Segment, Reason> {
+) -> Result<Traits, Reason> {
     match proto {
         TCP => {
             let tcp: &Tcp = frame.at(at).ok_or(Reason::BadTransport)?;
@@ -83,11 +75,7 @@ pub(crate) fn parse(
             if length < size_of::<Tcp>() || at + length > end {
                 return Err(Reason::BadTransport);
             }
-            Ok(Segment {
-                proto,
-                ports: tcp.ports,
-                traits: meaning(tcp.flags),
-            })
+            Ok(meaning(tcp.flags))
         }
         UDP => {
             let udp: &Udp = frame.at(at).ok_or(Reason::BadTransport)?;
@@ -96,11 +84,7 @@ pub(crate) fn parse(
             if told < size_of::<Udp>() || at + length > end {
                 return Err(Reason::BadTransport);
             }
-            Ok(Segment {
-                proto,
-                ports: udp.ports,
-                traits: Traits::DATAGRAM,
-            })
+            Ok(Traits::DATAGRAM)
         }
         _ => Err(Reason::NotService),
     }
@@ -117,16 +101,11 @@ fn meaning(flags: u8) -> Traits {
     }
 }
 
-/// The packet that an ICMP error at hand quotes, sent by a backend: of the flow that goes the other way.
+/// The ports at `at`, of a packet that ends at `end`: both protocols begin with them.
 #[inline(always)]
-pub(crate) fn quoted(frame: Frame<'_>, at: usize, end: usize, proto: u8) -> Option<Segment> {
-    let ports: &Ports = frame.at(at)?;
-    if at + size_of::<Ports>() > end || (proto != TCP && proto != UDP) {
+pub(crate) fn ports(frame: Frame<'_>, at: usize, end: usize) -> Option<Ports> {
+    if at + size_of::<Ports>() > end {
         return None;
     }
-    Some(Segment {
-        proto,
-        ports: ports.reversed(),
-        traits: Traits::ERROR,
-    })
+    frame.at(at).copied()
 }

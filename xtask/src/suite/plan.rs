@@ -55,6 +55,12 @@ const RULES: &[Rule] = &[
         minutes: 5,
     },
     Rule {
+        suite: "lb-userspace/xdp_kernel",
+        place: Place::Both,
+        threads: None,
+        minutes: 5,
+    },
+    Rule {
         suite: "lb-userspace/vrrp_driver",
         place: Place::Here,
         threads: Some(1),

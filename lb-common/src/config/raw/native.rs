@@ -172,6 +172,9 @@ pub struct RootArray {
     #[cfg_attr(feature = "serde", schemars(required, length(min = 2)))]
     pub path: Option<String>,
     /// Which of its entries; nobody else's.
-    #[cfg_attr(feature = "serde", schemars(required, range(min = 0, max = 4_294_967_295_u32)))]
+    #[cfg_attr(
+        feature = "serde",
+        schemars(required, range(min = 0, max = 4_294_967_295_u32))
+    )]
     pub index: Option<i64>,
 }

@@ -25,12 +25,20 @@ enum SchedulerFlag {
     Ops,
 }
 
-/// The kernel's names, and ours for one of them.
+/// The kernel's names, and ours for one of them. For the schema alone.
 #[cfg(feature = "serde")]
-fn algorithms(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    let mut names: Vec<Option<&str>> = Scheduler::ALL.iter().map(|s| Some(s.name())).collect();
-    names.extend([Some(MAGLEV), None]);
-    schemars::json_schema!({ "type": ["string", "null"], "enum": names })
+struct Algorithm;
+
+#[cfg(feature = "serde")]
+impl JsonSchema for Algorithm {
+    fn schema_name() -> alloc::borrow::Cow<'static, str> {
+        "Algorithm".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let mut names: Vec<&str> = Scheduler::ALL.iter().map(|s| s.name()).collect();
+        names.push(MAGLEV);
+        schemars::json_schema!({ "type": "string", "enum": names })
+    }
 }
 
 /// Another name for the scheduler `mh`.
@@ -55,7 +63,7 @@ macro_rules! policy {
             pub datapath: Option<String>,
             /// Who gets the next connection: a scheduler of the kernel, or maglev, which is another name of mh and all
             /// that xdp has. Default: rr, with datapath xdp maglev.
-            #[cfg_attr(feature = "serde", schemars(schema_with = "algorithms"))]
+            #[cfg_attr(feature = "serde", schemars(with = "Option<Algorithm>"))]
             pub lb_algo: Option<String>,
             /// The scheduler's flags: sh-fallback, sh-port, mh-fallback, mh-port; ops for UDP.
             #[cfg_attr(feature = "serde", schemars(with = "Option<Vec<SchedulerFlag>>"))]

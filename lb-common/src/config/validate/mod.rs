@@ -194,6 +194,7 @@ fn assemble(d: &Draft, facts: &Facts, f: &mut Findings) -> Option<(Spec, Vec<sup
         connection_sync,
         timeouts,
         xdp: xdp?,
+        proxy: crate::proxy::Settings::default(),
     };
     xdp::whole(d, &spec, f);
     Some((spec, sources))

@@ -90,16 +90,14 @@ pub(super) fn check(l: &Layers<'_>, family: Family, f: &mut Findings) -> Option<
 
 /// Where the layers say what the XDP datapath has to look at.
 fn places<'a>(l: &'a Layers<'_>) -> xdp::Places<'a> {
-    let algorithm = given!(l, lb_algo, "lbAlgo");
     let kind = given!(l, lb_kind, "lbKind");
     let tunnel = given!(l, tunnel, "tunnel").filter(|g| !g.outdated_by(kind.as_ref()));
-    let flags = given!(l, scheduler_flags, "schedulerFlags").filter(|g| !g.outdated_by(algorithm.as_ref()));
     xdp::Places {
         datapath: given!(l, datapath, "datapath").map_or_else(|| l.server.1.clone(), |g| g.at),
         protocol: given!(l, protocol, "protocol").map(|g| g.at),
         tunnel: tunnel.map(|g| g.at.key("type")),
         forwarding: kind.map(|g| g.at),
-        flags,
+        flags: flags_given(l),
         persistence: given!(l, persistence_timeout_seconds, "persistenceTimeoutSeconds").map(|g| g.at),
     }
 }
@@ -128,8 +126,9 @@ fn datapath(l: &Layers<'_>, f: &mut Findings) -> Option<DatapathKind> {
         "auto" => return Some(DatapathKind::Auto),
         "ipvs" => return Some(DatapathKind::Ipvs),
         "xdp" => return Some(DatapathKind::Xdp),
-        "proxy" => Problem::new(&g.at, "the datapath proxy is not in this build yet")
-            .help("write auto, ipvs or xdp"),
+        "proxy" => {
+            Problem::new(&g.at, "the datapath proxy is not in this build yet").help("write auto, ipvs or xdp")
+        }
         other => Problem::new(&g.at, format!("{other:?} is no datapath"))
             .help(one_of(&["auto", "ipvs", "xdp", "proxy"])),
     };
@@ -170,6 +169,16 @@ fn scheduler(l: &Layers<'_>, insists_on_xdp: bool, f: &mut Findings) -> Option<S
     None
 }
 
+/// Unless they are meant for another scheduler, or for that of another datapath.
+fn flags_given<'a>(l: &'a Layers<'_>) -> Option<Given<'a, Vec<String>>> {
+    let algorithm = given!(l, lb_algo, "lbAlgo");
+    let datapath = given!(l, datapath, "datapath");
+    let insists = datapath.as_ref().is_some_and(|d| d.value == "xdp");
+    given!(l, scheduler_flags, "schedulerFlags")
+        .filter(|g| !g.outdated_by(algorithm.as_ref()))
+        .filter(|g| !insists || !g.outdated_by(datapath.as_ref()))
+}
+
 fn flags(
     l: &Layers<'_>,
     scheduler: Scheduler,
@@ -177,9 +186,7 @@ fn flags(
     f: &mut Findings,
 ) -> Option<SchedulerFlags> {
     let mut flags = SchedulerFlags::default();
-    let main = given!(l, lb_algo, "lbAlgo");
-    let Some(g) = given!(l, scheduler_flags, "schedulerFlags").filter(|g| !g.outdated_by(main.as_ref()))
-    else {
+    let Some(g) = flags_given(l) else {
         return Some(flags);
     };
     let before = f.problems.len();

@@ -114,6 +114,7 @@ fn built(
         forwarding: policy.forwarding,
         persistence: policy.persistence,
         health_check: policy.health_check,
+        proxy_protocol: crate::spec::ProxyProtocol::default(),
         real_servers,
     }
 }

@@ -60,8 +60,7 @@ fn hash_seed(text: &str, at: &Path) -> Result<HashSeed, Problem> {
             text.chars().count(),
             HashSeed::SHORTEST
         );
-        Problem::new(at, message)
-            .help("take what `openssl rand -hex 16` prints, and the same on all nodes")
+        Problem::new(at, message).help("take what `openssl rand -hex 16` prints, and the same on all nodes")
     })
 }
 
@@ -71,7 +70,8 @@ fn mode(text: &str, at: &Path) -> Result<XdpMode, Problem> {
         "native" => Ok(XdpMode::Native),
         "generic" => Ok(XdpMode::Generic),
         other => {
-            Err(Problem::new(at, format!("{other:?} is no mode")).help(one_of(&["auto", "native", "generic"])))
+            Err(Problem::new(at, format!("{other:?} is no mode"))
+                .help(one_of(&["auto", "native", "generic"])))
         }
     }
 }
@@ -119,8 +119,11 @@ pub(super) fn policy(policy: &Policy, places: &Places<'_>, f: &mut Findings) -> 
     let place = |at: &Option<Path>| at.as_ref().unwrap_or(&places.datapath).clone();
     if let Some(why) = xdp_protocol(policy.protocol) {
         f.refuse(
-            Problem::new(&place(&places.protocol), format!("datapath xdp cannot carry this: {why}"))
-                .help("write datapath: ipvs"),
+            Problem::new(
+                &place(&places.protocol),
+                format!("datapath xdp cannot carry this: {why}"),
+            )
+            .help("write datapath: ipvs"),
         );
     }
     if let Err(why) = xdp_method(policy.forwarding) {
@@ -207,7 +210,11 @@ pub(super) fn whole(d: &Draft, spec: &Spec, f: &mut Findings) {
                 .help("give xdp.hashSeed, the same on all nodes"),
         );
     }
-    let all = insists && spec.virtual_servers.iter().all(|v| v.datapath == DatapathKind::Xdp);
+    let all = insists
+        && spec
+            .virtual_servers
+            .iter()
+            .all(|v| v.datapath == DatapathKind::Xdp);
     for (key, there) in [
         ("connectionSync", spec.connection_sync.is_some()),
         ("ipvsTimeouts", spec.timeouts.is_some()),
@@ -227,3 +234,6 @@ fn fits<'a>(servers: impl Iterator<Item = &'a VirtualServer>) -> Result<(), imag
         .collect();
     image::check(forwarders.iter())
 }
+
+#[cfg(test)]
+mod tests;

@@ -97,6 +97,8 @@ fn apply(kernel: &mut Observed, op: &Op) -> Result<(), &'static str> {
         Op::StopSync(d) => kernel.sync.retain(|o| o != d),
         Op::SetForwarding(x) => forward(kernel, Some(x.clone()))?,
         Op::DeleteForwarding => forward(kernel, None)?,
+        Op::SetProxy(p) => kernel.proxy = Some(p.clone()),
+        Op::DeleteProxy => kernel.proxy = None,
         Op::PutAddress(a, l) => put(kernel, a, *l)?,
         Op::DeleteAddress(a) => drop(kernel.addresses.remove(a)),
     }
@@ -305,6 +307,34 @@ fn nat_needs_no_local_address_and_no_guard() {
 }
 
 #[test]
+fn a_link_without_silence_about_it_has_no_virtual_ip() {
+    let spec = spec(Forwarding::DirectRouting);
+    let mut roles = roles(&spec, [false, false]);
+    let (health, peers) = (HealthView::default(), BTreeSet::new());
+    let local = |roles: &[Role]| {
+        let cx = Context {
+            roles,
+            health: &health,
+            peers: &peers,
+            ipvs: true,
+            xdp: true,
+        };
+        let want = desired(&spec, &cx);
+        let silent = want
+            .sysctls
+            .keys()
+            .filter(|s| s.0.ends_with("/arp_ignore"))
+            .count();
+        let v4 = |a: &&Address| a.place == Place::Local && a.address.family() == crate::model::Family::Ipv4;
+        (want.addresses.keys().filter(v4).count(), silent)
+    };
+    let (with, silent) = local(&roles);
+    assert!(with > 0 && silent > 0);
+    roles.iter_mut().for_each(|r| r.interface = None);
+    assert_eq!(local(&roles), (0, 0), "its interface is not known yet");
+}
+
+#[test]
 fn without_ipvs_the_address_is_carried_alone() {
     let spec = spec(Forwarding::DirectRouting);
     let roles = roles(&spec, [true, true]);
@@ -334,7 +364,11 @@ fn without_ipvs_auto_is_xdp_and_needs_no_guard() {
         Some(&crate::plan::Bound::AtLeast(1))
     );
     let forwarding = backup.forwarding.unwrap();
-    assert_eq!(forwarding.interfaces, BTreeSet::from([2]), "attached before it is held");
+    assert_eq!(
+        forwarding.interfaces,
+        BTreeSet::from([2]),
+        "attached before it is held"
+    );
     assert!(forwarding.vips.is_empty() && forwarding.services.is_empty());
     let holder = want_on(false, &spec, [true, false], &[]).forwarding.unwrap();
     assert_eq!(holder.vips.into_iter().collect::<Vec<_>>(), [(vip(0), 2)]);
@@ -353,8 +387,15 @@ fn one_file_may_use_both() {
     let want = want(&spec, [true, true], &[]);
     let keys = |n: usize| spec.virtual_servers[n].key;
     assert_eq!(want.services.into_keys().collect::<Vec<_>>(), [keys(0)]);
-    assert_eq!(want.forwarding.unwrap().services.into_keys().collect::<Vec<_>>(), [keys(1)]);
-    assert_eq!(want.guard.unwrap().vips, BTreeSet::from([vip(0)]), "the guard is for IPVS");
+    assert_eq!(
+        want.forwarding.unwrap().services.into_keys().collect::<Vec<_>>(),
+        [keys(1)]
+    );
+    assert_eq!(
+        want.guard.unwrap().vips,
+        BTreeSet::from([vip(0)]),
+        "the guard is for IPVS"
+    );
 }
 
 #[test]
@@ -395,12 +436,23 @@ fn health_and_weight_reach_the_program() {
     let backends = |down: &[SocketAddr]| {
         let want = want_on(false, &spec, [true, false], down);
         let forwarder = want.forwarding.unwrap().services.into_values().next().unwrap();
-        forwarder.backends.iter().map(|b| (b.weight, b.up)).collect::<Vec<_>>()
+        forwarder
+            .backends
+            .iter()
+            .map(|b| (b.weight, b.up))
+            .collect::<Vec<_>>()
     };
     assert_eq!(backends(&[]), [(1, true), (1, true), (0, true)]);
     assert_eq!(backends(&[at(2)]), [(1, true), (1, false), (0, true)]);
-    assert_eq!(backends(&[at(1), at(2)]), [(1, true), (1, true), (0, true)], "all down is all up");
-    assert_eq!(backends(&[at(1), at(2), at(3)]), [(1, true), (1, true), (0, false)]);
+    assert_eq!(
+        backends(&[at(1), at(2)]),
+        [(1, true), (1, true), (0, true)],
+        "all down is all up"
+    );
+    assert_eq!(
+        backends(&[at(1), at(2), at(3)]),
+        [(1, true), (1, true), (0, false)]
+    );
 }
 
 #[test]
@@ -413,22 +465,44 @@ fn a_tunnel_and_affinity_are_handed_on_and_nat_is_left_out() {
     let forwarder = want.forwarding.unwrap().services.into_values().next().unwrap();
     assert_eq!(forwarder.method, crate::plan::Method::Tunnel);
     assert_eq!(forwarder.affinity.map(|p| p.timeout.as_secs()), Some(360));
-    assert_eq!(want_on(false, &spec(Forwarding::Nat), [true, true], &[]).forwarding, None);
+    assert_eq!(
+        want_on(false, &spec(Forwarding::Nat), [true, true], &[]).forwarding,
+        None
+    );
 }
 
 #[test]
 fn the_key_is_in_no_text() {
-    let forwarding = want_on(false, &spec(Forwarding::DirectRouting), [true, true], &[]).forwarding.unwrap();
+    let forwarding = want_on(false, &spec(Forwarding::DirectRouting), [true, true], &[])
+        .forwarding
+        .unwrap();
     let key = std::format!("{:?}", forwarding.key);
     let shown = std::format!("{forwarding:?} {:?}", Op::SetForwarding(forwarding.clone()));
     let number = forwarding.key.last.to_string();
     assert!(key.contains(&number) && !shown.contains(&number));
 }
 
+#[cfg(feature = "serde")]
+#[test]
+fn the_op_is_json_without_the_key() {
+    let forwarding = want_on(false, &spec(Forwarding::DirectRouting), [true, false], &[])
+        .forwarding
+        .unwrap();
+    let text = serde_json::to_string(&Op::SetForwarding(forwarding.clone())).unwrap();
+    assert!(text.contains(r#""vips":{"192.0.2.100":2}"#), "{text}");
+    assert!(text.contains(r#""method":"direct""#), "{text}");
+    assert!(!text.contains(&forwarding.key.last.to_string()));
+}
+
 fn any_kernel() -> impl Strategy<Value = Observed> {
     let spec = spec(Forwarding::DirectRouting);
-    (any::<[bool; 2]>(), any::<[bool; 3]>(), any::<[bool; 2]>(), 0u32..5).prop_map(
-        move |(holds, lost, [link, ipvs], weight)| {
+    (
+        any::<[bool; 2]>(),
+        any::<[bool; 3]>(),
+        any::<[bool; 2]>(),
+        0u32..5,
+    )
+        .prop_map(move |(holds, lost, [link, ipvs], weight)| {
             let mut kernel = Observed::default();
             converge(&mut kernel, &want_on(ipvs, &spec, holds, &[]));
             if lost[0] {
@@ -450,8 +524,7 @@ fn any_kernel() -> impl Strategy<Value = Observed> {
                 servers.iter_mut().for_each(|d| d.weight = weight);
             }
             kernel
-        },
-    )
+        })
 }
 
 proptest! {
