@@ -8,8 +8,11 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
+/// What a header said, and what came behind it.
+type Told = (Option<Addresses>, Vec<u8>);
+
 /// A server that tells what header it was sent and what came behind it.
-fn telling() -> (Backend, Receiver<(Option<Addresses>, Vec<u8>)>) {
+fn telling() -> (Backend, Receiver<Told>) {
     let (tell, told) = channel();
     let tell = Mutex::new(tell);
     let backend = Backend::start(1, move |mut stream| {
