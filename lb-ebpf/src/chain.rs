@@ -1,4 +1,7 @@
 //! The program behind this one: it sees every packet that is passed, as if it were attached itself.
+//!
+//! A program array is for programs that take frames of several buffers or for those that do not (`bpf_prog_map_compatible`
+//! in kernel/bpf/core.c), so a loader that loads both gives each an array of its own.
 #![expect(unsafe_code, reason = "a global that the loader sets, and a jump that does not come back")]
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::ProgramArray;

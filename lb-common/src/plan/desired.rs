@@ -59,6 +59,8 @@ pub struct Desired {
     pub timeouts: Option<IpvsTimeouts>,
     /// What the XDP program forwards; `None`: it is not wanted here.
     pub forwarding: Option<super::Forwarding>,
+    /// What the userspace proxy serves; `None`: it is not wanted here.
+    pub proxy: Option<super::Proxying>,
     /// The director guard.
     pub guard: Option<GuardSpec>,
 }
@@ -85,9 +87,11 @@ pub fn desired(spec: &Spec, cx: &Context<'_>) -> Desired {
                 direct(&mut want, vs, cx);
             }
             Some(Carrier::Xdp) => forward(&mut want, vs, spec, cx),
-            None => {}
+            // Whoever holds: see `proxying`.
+            Some(Carrier::Proxy) | None => {}
         }
     }
+    want.proxy = super::proxying::proxying(spec, cx);
     labels(&mut want, spec);
     if ipvs {
         want.sync = sync(spec, cx);
@@ -128,6 +132,17 @@ fn serve(want: &mut Desired, vs: &VirtualServer, spec: &Spec, cx: &Context<'_>) 
         return;
     }
     want.local_link = true;
+    let role = role_of(vs, spec, cx);
+    if Family::of(vs.key.address) == Family::Ipv4 {
+        // Until it is known which interface is to be silent about it, no link has it: it would be answered for.
+        let Some((_, interface)) = role.and_then(|r| r.interface.as_ref()) else {
+            return;
+        };
+        want.sysctls
+            .insert(Sysctl::ipv4_conf(interface, "arp_ignore"), Bound::AtLeast(1));
+        want.sysctls
+            .insert(Sysctl::ipv4_conf(interface, "arp_announce"), Bound::AtLeast(2));
+    }
     want.addresses.insert(
         Address {
             place: Place::Local,
@@ -135,16 +150,6 @@ fn serve(want: &mut Desired, vs: &VirtualServer, spec: &Spec, cx: &Context<'_>) 
         },
         Lifetime::Forever,
     );
-    let role = role_of(vs, spec, cx);
-    if let (Family::Ipv4, Some((_, interface))) = (
-        Family::of(vs.key.address),
-        role.and_then(|r| r.interface.as_ref()),
-    ) {
-        want.sysctls
-            .insert(Sysctl::ipv4_conf(interface, "arp_ignore"), Bound::AtLeast(1));
-        want.sysctls
-            .insert(Sysctl::ipv4_conf(interface, "arp_announce"), Bound::AtLeast(2));
-    }
 }
 
 /// The role of its instance.

@@ -3,14 +3,13 @@ use super::facilities::LOOK_AGAIN;
 use super::journal::Journal;
 use crate::admin::ServiceView;
 use crate::datapath::ipvs::{self, Ipvs};
+use crate::datapath::proxy::Proxy;
 use crate::datapath::xdp::Xdp;
 use crate::sys::guard::Guard;
 use crate::sys::rtnl::{Change, Rtnl, Watch};
 use lb_common::health::HealthView;
 use lb_common::model::MacAddr;
-use lb_common::plan::{
-    self, AddressKey, Desired, Lifetime, Op, Place, Role, desired, diff,
-};
+use lb_common::plan::{self, AddressKey, Desired, Lifetime, Op, Place, Role, desired, diff};
 use lb_common::spec::{IpvsTimeouts, Spec};
 use lb_common::time::{Duration, Instant};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +28,7 @@ pub struct Kernel {
     pub(super) ipvs: Option<Ipvs>,
     pub(super) guard: Option<Guard>,
     pub(super) xdp: Option<Xdp>,
+    pub(super) proxy: Option<Proxy>,
     pub(super) journal: Journal,
     pub(super) purpose: Purpose,
     pub(super) local: Local,
@@ -107,6 +107,7 @@ impl Kernel {
             ipvs: None,
             guard: None,
             xdp: None,
+            proxy: None,
             journal: Journal::open(journal, purpose == Purpose::Look),
             purpose,
             local: Local::Unknown,
@@ -157,17 +158,19 @@ impl Kernel {
         }
     }
 
-    /// Waits until somebody else changed an address or a link, or a neighbour or route that the XDP program goes by. Others
-    /// come and go; they are read when they are needed.
+    /// Waits until somebody else changed an address or a link, or a neighbour that the XDP program sends to. Other
+    /// neighbours, and routes, come and go (with every pod); they are read when they are needed.
     pub async fn changed(&mut self) {
         loop {
             match self.watch.next().await {
                 Ok(changes) => {
-                    let xdp = self.xdp.as_ref().filter(|x| x.is_wanted());
+                    let xdp = self.xdp.as_ref();
                     let concerns_us = |c: &Change| match c {
                         Change::Resync | Change::Link(_) | Change::Address(_) => true,
-                        Change::Route => xdp.is_some(),
-                        Change::Neighbour { interface, ip } => xdp.is_some_and(|x| x.watches(*interface, *ip)),
+                        Change::Neighbour { interface, ip } => {
+                            xdp.is_some_and(|x| x.watches(*interface, *ip))
+                        }
+                        Change::Route => false,
                     };
                     if changes.iter().any(concerns_us) {
                         return;
@@ -212,6 +215,10 @@ impl Kernel {
         if self.xdp.is_none() {
             want.forwarding = None;
         }
+        if self.purpose == Purpose::Leave {
+            // Its sessions died with the daemon.
+            want.proxy = None;
+        }
         if self.guard.is_none() {
             want.guard = None;
         }
@@ -250,6 +257,7 @@ impl Kernel {
             let problems = xdp.maintain(&mut self.rtnl).await;
             turn.problems.extend(problems);
         }
+        self.note_proxy(&ops, turn);
         let failed = self.apply(&ops, turn).await;
         turn.addresses_in_place = !failed
             .iter()

@@ -72,6 +72,13 @@ const RULES: &[Rule] = &[
         threads: Some(1),
         minutes: 10,
     },
+    // Thousands of connections at a time, and their answers are timed.
+    Rule {
+        suite: "lb-tests/xdp",
+        place: Place::Here,
+        threads: Some(1),
+        minutes: 10,
+    },
     Rule {
         suite: "lb-tests/interop",
         place: Place::Here,

@@ -97,6 +97,8 @@ fn apply(kernel: &mut Observed, op: &Op) -> Result<(), &'static str> {
         Op::StopSync(d) => kernel.sync.retain(|o| o != d),
         Op::SetForwarding(x) => forward(kernel, Some(x.clone()))?,
         Op::DeleteForwarding => forward(kernel, None)?,
+        Op::SetProxy(p) => kernel.proxy = Some(p.clone()),
+        Op::DeleteProxy => kernel.proxy = None,
         Op::PutAddress(a, l) => put(kernel, a, *l)?,
         Op::DeleteAddress(a) => drop(kernel.addresses.remove(a)),
     }
@@ -305,6 +307,34 @@ fn nat_needs_no_local_address_and_no_guard() {
 }
 
 #[test]
+fn a_link_without_silence_about_it_has_no_virtual_ip() {
+    let spec = spec(Forwarding::DirectRouting);
+    let mut roles = roles(&spec, [false, false]);
+    let (health, peers) = (HealthView::default(), BTreeSet::new());
+    let local = |roles: &[Role]| {
+        let cx = Context {
+            roles,
+            health: &health,
+            peers: &peers,
+            ipvs: true,
+            xdp: true,
+        };
+        let want = desired(&spec, &cx);
+        let silent = want
+            .sysctls
+            .keys()
+            .filter(|s| s.0.ends_with("/arp_ignore"))
+            .count();
+        let v4 = |a: &&Address| a.place == Place::Local && a.address.family() == crate::model::Family::Ipv4;
+        (want.addresses.keys().filter(v4).count(), silent)
+    };
+    let (with, silent) = local(&roles);
+    assert!(with > 0 && silent > 0);
+    roles.iter_mut().for_each(|r| r.interface = None);
+    assert_eq!(local(&roles), (0, 0), "its interface is not known yet");
+}
+
+#[test]
 fn without_ipvs_the_address_is_carried_alone() {
     let spec = spec(Forwarding::DirectRouting);
     let roles = roles(&spec, [true, true]);
@@ -450,6 +480,18 @@ fn the_key_is_in_no_text() {
     let shown = std::format!("{forwarding:?} {:?}", Op::SetForwarding(forwarding.clone()));
     let number = forwarding.key.last.to_string();
     assert!(key.contains(&number) && !shown.contains(&number));
+}
+
+#[cfg(feature = "serde")]
+#[test]
+fn the_op_is_json_without_the_key() {
+    let forwarding = want_on(false, &spec(Forwarding::DirectRouting), [true, false], &[])
+        .forwarding
+        .unwrap();
+    let text = serde_json::to_string(&Op::SetForwarding(forwarding.clone())).unwrap();
+    assert!(text.contains(r#""vips":{"192.0.2.100":2}"#), "{text}");
+    assert!(text.contains(r#""method":"direct""#), "{text}");
+    assert!(!text.contains(&forwarding.key.last.to_string()));
 }
 
 fn any_kernel() -> impl Strategy<Value = Observed> {
