@@ -53,11 +53,6 @@ impl Ports {
     }
 }
 
-const FIN: u8 = 0x01;
-const SYN: u8 = 0x02;
-const RST: u8 = 0x04;
-const ACK: u8 = 0x10;
-
 /// What the header at `at` says, of a packet that ends at `end`. `first`: it is a first fragment, and a datagram's length
 /// says nothing about it.
 #[inline(always)]
@@ -75,7 +70,7 @@ pub(crate) fn parse(
             if length < size_of::<Tcp>() || at + length > end {
                 return Err(Reason::BadTransport);
             }
-            Ok(meaning(tcp.flags))
+            Ok(Traits::of_segment(tcp.flags))
         }
         UDP => {
             let udp: &Udp = frame.at(at).ok_or(Reason::BadTransport)?;
@@ -87,17 +82,6 @@ pub(crate) fn parse(
             Ok(Traits::DATAGRAM)
         }
         _ => Err(Reason::NotService),
-    }
-}
-
-#[inline(always)]
-fn meaning(flags: u8) -> Traits {
-    if flags & (SYN | RST | FIN) == 0 {
-        Traits::CONTINUES
-    } else if flags & (SYN | ACK | RST | FIN) == SYN {
-        Traits::OPENS
-    } else {
-        Traits::NONE
     }
 }
 
