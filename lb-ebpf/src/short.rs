@@ -4,7 +4,8 @@
 //! It does what the long way does, and looks no further where it finds anything else: the long way says what that is.
 use crate::config::Config;
 use crate::packet::ethernet::Ethernet;
-use crate::packet::{Header, Xdp, transport};
+use crate::packet::transport::Segment;
+use crate::packet::{Header, Xdp};
 use crate::receive::{self, Arrived, Ip};
 use crate::select::{self, Choice};
 use crate::{count, lookup, maps, rewrite};
@@ -40,18 +41,21 @@ pub(crate) fn go<I: Ip, const FRAGS: bool>(
     let frame = xdp.frame();
     let Some(Head::<I> { ethernet, ip }) = frame.at(0) else { return Ok(Went::Nowhere) };
     let vip = lookup::vip(config.side, ip.dst()).ok_or(Reason::NotVip)?;
-    let Ok(config) = config.leased() else { return Ok(Went::Nowhere) };
     let end = size_of::<Ethernet>() + ip.total();
     let ours = vip.vlan == 0 && ethernet.is_to(maps::mac(vip)) && ip.hops() > GUARD_TTL;
-    if !ours || !ip.is_bare() || !xdp.has(end) {
+    if !ours || !ip.is_bare() || !xdp.has(frame, end) {
         return Ok(Went::Nowhere);
     }
     let at = size_of::<Head<I>>();
-    let Ok(traits) = transport::parse(frame, at, end, ip.proto(), false) else { return Ok(Went::Nowhere) };
-    let Some(ports) = transport::ports(frame, at, end) else { return Ok(Went::Nowhere) };
-    let Some(flow) = receive::flow(&config, vip, ip.src(), ip.dst(), ip.proto(), ports) else {
+    let mut segment = Segment::EMPTY;
+    if segment.read(frame, at, end, ip.proto(), false).is_err() {
+        return Ok(Went::Nowhere);
+    }
+    let Segment { ports, traits } = segment;
+    let Some(flow) = receive::flow(config, vip, ip.src(), ip.dst(), ip.proto(), ports) else {
         return Ok(Went::Nowhere);
     };
+    let Ok(config) = config.leased() else { return Ok(Went::Nowhere) };
     // The source of a flow that is remembered was looked at when it was new.
     let Some(choice) = select::choose::<true>(&config, traits, &flow, || ip.has_sane_source())? else {
         return Ok(Went::Nowhere);

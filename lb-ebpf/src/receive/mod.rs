@@ -82,7 +82,7 @@ fn arrive<'a, I: Ip, const FRAGS: bool>(
     if !ip.has_sane_source() {
         return Err(Reason::BadSource);
     }
-    if !ip.is_well_formed() || !xdp.has(link.l3 + ip.total()) {
+    if !ip.is_well_formed() || !xdp.has(frame, link.l3 + ip.total()) {
         return Err(Reason::BadIp);
     }
     Ok((config, ip, vip))
