@@ -63,6 +63,7 @@ pub(crate) fn virtual_server(n: u8, forwarding: Forwarding) -> VirtualServer {
             rise: 1,
             fall: 3,
         },
+        proxy_protocol: crate::spec::ProxyProtocol::default(),
         real_servers: vec![real(1), real(2), real(3)],
     }
 }
@@ -87,5 +88,6 @@ pub(crate) fn spec_of(forwarding: Forwarding) -> Spec {
         }),
         timeouts: None,
         xdp: Xdp::default(),
+        proxy: crate::proxy::Settings::default(),
     }
 }

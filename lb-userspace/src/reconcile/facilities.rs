@@ -74,11 +74,7 @@ impl Kernel {
         };
         let mut idle: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let mut missing = BTreeSet::new();
-        for vs in spec
-            .virtual_servers
-            .iter()
-            .filter(|vs| vs.datapath != DatapathKind::Proxy)
-        {
+        for vs in &spec.virtual_servers {
             let carried = carried(vs, has);
             if carried.by.is_none() {
                 idle.entry(carried.because).or_default().push(vs.key.to_string());

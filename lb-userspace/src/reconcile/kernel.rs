@@ -3,6 +3,7 @@ use super::facilities::LOOK_AGAIN;
 use super::journal::Journal;
 use crate::admin::ServiceView;
 use crate::datapath::ipvs::{self, Ipvs};
+use crate::datapath::proxy::Proxy;
 use crate::datapath::xdp::Xdp;
 use crate::sys::guard::Guard;
 use crate::sys::rtnl::{Change, Rtnl, Watch};
@@ -27,6 +28,7 @@ pub struct Kernel {
     pub(super) ipvs: Option<Ipvs>,
     pub(super) guard: Option<Guard>,
     pub(super) xdp: Option<Xdp>,
+    pub(super) proxy: Option<Proxy>,
     pub(super) journal: Journal,
     pub(super) purpose: Purpose,
     pub(super) local: Local,
@@ -105,6 +107,7 @@ impl Kernel {
             ipvs: None,
             guard: None,
             xdp: None,
+            proxy: None,
             journal: Journal::open(journal, purpose == Purpose::Look),
             purpose,
             local: Local::Unknown,
@@ -212,6 +215,10 @@ impl Kernel {
         if self.xdp.is_none() {
             want.forwarding = None;
         }
+        if self.purpose == Purpose::Leave {
+            // Its sessions died with the daemon.
+            want.proxy = None;
+        }
         if self.guard.is_none() {
             want.guard = None;
         }
@@ -250,6 +257,7 @@ impl Kernel {
             let problems = xdp.maintain(&mut self.rtnl).await;
             turn.problems.extend(problems);
         }
+        self.note_proxy(&ops, turn);
         let failed = self.apply(&ops, turn).await;
         turn.addresses_in_place = !failed
             .iter()

@@ -15,6 +15,7 @@ mod guard;
 mod journal;
 mod kernel;
 mod observe;
+mod proxy;
 mod show;
 mod view;
 

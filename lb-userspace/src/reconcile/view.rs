@@ -1,5 +1,6 @@
 //! What the writer found and did, for `status`.
 use crate::admin::ServiceView;
+use crate::datapath::proxy::ProxyView;
 use crate::datapath::xdp::view::XdpView;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,8 @@ pub struct ReconcileView {
     pub services: Vec<ServiceView>,
     /// The XDP datapath, where it is used.
     pub xdp: Option<XdpView>,
+    /// The userspace proxy, where it runs.
+    pub proxy: Option<ProxyView>,
     /// The director guard.
     pub guard: Option<GuardView>,
     /// What the file asks for and is not done here, and what else is to be known of it, as sentences.

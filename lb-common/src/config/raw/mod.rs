@@ -6,10 +6,12 @@ pub mod instance;
 pub mod k0s;
 pub mod k0sctl;
 pub mod native;
+pub mod proxy;
 pub mod server;
 
 pub use instance::{Garp, Track, VrrpInstance};
 pub use native::{ConnectionSync, IpvsTimeouts, Metadata, RootArray, SyncGroup, Xdp};
+pub use proxy::{Keepalive, Proxy, ProxyProtocol};
 pub use server::{Granularity, HealthCheck, Port, PortPolicy, RealServer, Tunnel, VirtualServer};
 
 /// A whole file.

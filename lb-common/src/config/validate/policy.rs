@@ -1,11 +1,11 @@
 //! How one port of a virtual server is balanced: what its own policy says, else what the server says, else the default.
 use super::super::path::Path;
 use super::super::problem::{Findings, Problem};
-use super::super::raw::server::MAGLEV;
+use super::super::raw::server::{MAGLEV, SOURCE};
 use super::super::raw::{Granularity, HealthCheck as RawCheck, PortPolicy, Tunnel, VirtualServer};
-use super::{Dialect, advert, number, port, xdp};
+use super::{Dialect, advert, number, port, proxy, xdp};
 use crate::model::{Family, Forwarding, Persistence, Protocol, Scheduler, SchedulerFlags, TunnelType};
-use crate::spec::{DatapathKind, HealthCheck, HealthCheckKind};
+use crate::spec::{DatapathKind, HealthCheck, HealthCheckKind, ProxyProtocol};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -64,12 +64,30 @@ pub(super) struct Policy {
     pub(super) forwarding: Forwarding,
     pub(super) persistence: Option<Persistence>,
     pub(super) health_check: HealthCheck,
+    pub(super) proxy_protocol: ProxyProtocol,
 }
 
 /// `None`: it has problems, and they are noted.
 pub(super) fn check(l: &Layers<'_>, family: Family, f: &mut Findings) -> Option<Policy> {
     let protocol = protocol(l, f);
     let datapath = datapath(l, f);
+    let header = given!(l, proxy_protocol, "proxyProtocol");
+    let proxy_protocol = proxy::protocol(header.as_ref(), datapath, f);
+    if datapath == Some(DatapathKind::Proxy) {
+        let scheduler = proxy::policy(&asked(l), protocol, f);
+        let health_check = health_check(l, protocol, f);
+        return Some(Policy {
+            protocol: protocol?,
+            datapath: DatapathKind::Proxy,
+            scheduler: scheduler?,
+            flags: SchedulerFlags::default(),
+            // It opens connections of its own, so real servers need not know of the virtual IP, and ports may differ.
+            forwarding: Forwarding::Nat,
+            persistence: None,
+            health_check: health_check?,
+            proxy_protocol: proxy_protocol?,
+        });
+    }
     let insists = datapath == Some(DatapathKind::Xdp);
     let scheduler = scheduler(l, insists, f);
     let flags = scheduler.and_then(|s| flags(l, s, protocol, f));
@@ -84,6 +102,7 @@ pub(super) fn check(l: &Layers<'_>, family: Family, f: &mut Findings) -> Option<
         forwarding: forwarding?,
         persistence: persistence?,
         health_check: health_check?,
+        proxy_protocol: proxy_protocol?,
     };
     (!insists || xdp::policy(&policy, &places(l), f)).then_some(policy)
 }
@@ -99,6 +118,31 @@ fn places<'a>(l: &'a Layers<'_>) -> xdp::Places<'a> {
         forwarding: kind.map(|g| g.at),
         flags: flags_given(l),
         persistence: given!(l, persistence_timeout_seconds, "persistenceTimeoutSeconds").map(|g| g.at),
+    }
+}
+
+/// What a server that insists on the proxy says of what is not the same there.
+fn asked<'a>(l: &'a Layers<'_>) -> proxy::Asked<'a> {
+    let datapath = given!(l, datapath, "datapath");
+    // Said for the ports of another datapath.
+    let meant = |by_port: bool| by_port || !datapath.as_ref().is_some_and(|d| d.by_port);
+    proxy::Asked {
+        protocol: given!(l, protocol, "protocol").map(|g| g.at),
+        algorithm: given!(l, lb_algo, "lbAlgo").filter(|g| meant(g.by_port)),
+        flags: given!(l, scheduler_flags, "schedulerFlags")
+            .filter(|g| meant(g.by_port))
+            .map(|g| g.at),
+        forwarding: given!(l, lb_kind, "lbKind")
+            .filter(|g| meant(g.by_port))
+            .map(|g| g.at),
+        tunnel: given!(l, tunnel, "tunnel")
+            .filter(|g| meant(g.by_port))
+            .map(|g| g.at),
+        persistence: given!(l, persistence_timeout_seconds, "persistenceTimeoutSeconds")
+            .filter(|g| meant(g.by_port)),
+        datapath: datapath
+            .as_ref()
+            .map_or_else(|| l.server.1.clone(), |g| g.at.clone()),
     }
 }
 
@@ -126,9 +170,7 @@ fn datapath(l: &Layers<'_>, f: &mut Findings) -> Option<DatapathKind> {
         "auto" => return Some(DatapathKind::Auto),
         "ipvs" => return Some(DatapathKind::Ipvs),
         "xdp" => return Some(DatapathKind::Xdp),
-        "proxy" => {
-            Problem::new(&g.at, "the datapath proxy is not in this build yet").help("write auto, ipvs or xdp")
-        }
+        "proxy" => return Some(DatapathKind::Proxy),
         other => Problem::new(&g.at, format!("{other:?} is no datapath"))
             .help(one_of(&["auto", "ipvs", "xdp", "proxy"])),
     };
@@ -147,6 +189,7 @@ fn scheduler(l: &Layers<'_>, insists_on_xdp: bool, f: &mut Findings) -> Option<S
     };
     let known = match g.value.as_str() {
         MAGLEV => Some(Scheduler::MaglevHash),
+        SOURCE => Some(Scheduler::SourceHash),
         name => name.parse().ok(),
     };
     let allowed = |s: &Scheduler| l.dialect.is_native() || K0S_SCHEDULERS.contains(&s.name());

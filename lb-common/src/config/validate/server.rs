@@ -114,6 +114,7 @@ fn built(
         forwarding: policy.forwarding,
         persistence: policy.persistence,
         health_check: policy.health_check,
+        proxy_protocol: policy.proxy_protocol,
         real_servers,
     }
 }
@@ -188,6 +189,11 @@ fn any_port_is_possible(policy: &Policy, port: u16, at: &Path, f: &mut Findings)
         return true;
     }
     let before = f.problems.len();
+    if policy.datapath == DatapathKind::Proxy {
+        let message = "datapath proxy cannot listen on port 0 (every port)";
+        f.refuse(Problem::new(at, message).help("list the ports"));
+        return false;
+    }
     if policy.persistence.is_none() && policy.datapath != DatapathKind::Xdp {
         let message = "port 0 (every port) needs persistence";
         f.refuse(Problem::new(at, message).help("give persistenceTimeoutSeconds of 1 or more"));
