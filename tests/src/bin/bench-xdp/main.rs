@@ -38,6 +38,9 @@ struct Cli {
     /// A balancer of Katran, built as an object: measured on the same packets.
     #[arg(long, value_name = "FILE")]
     katran: Option<PathBuf>,
+    /// Of `testrun`, only rows whose name has this in it.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    rows: String,
     /// How often each cell is measured.
     #[arg(long, default_value_t = 15)]
     rounds: u32,
@@ -63,6 +66,7 @@ fn main() -> Result<ExitCode> {
         rounds: cli.rounds,
         repeat: cli.repeat,
         katran: katran.as_deref(),
+        rows: &cli.rows,
     };
     let wanted = |part: &str| cli.only.is_empty() || cli.only.iter().any(|o| o == part);
     let mut sections = Vec::new();
