@@ -157,13 +157,16 @@ mod tests {
 
     #[test]
     fn the_newest_whole_message_counts_with_the_links_that_came_with_it() {
-        let holding = |links: usize| {
-            let spec = json!({"name": "lab", "enabled": true, "instances": [], "syncGroups": [], "virtualServers": [],
-                "connectionSync": null, "timeouts": null,
-                "xdp": {"hashSeed": null, "attach": {"mode": "auto", "next": null, "rootArray": null}}});
-            let roles = view("Active", true, None);
-            let line = json!({"holding": {"spec": spec, "roles": roles, "health": {"down": []}, "xdp_links": links}});
-            format!("{line}\n").into_bytes()
+        let holding = |xdp_links: usize| {
+            let message = Message::Holding {
+                spec: Box::new(crate::reconcile::nothing()),
+                roles: view("Active", true, None),
+                health: HealthView::default(),
+                xdp_links,
+            };
+            let mut line = serde_json::to_vec(&message).unwrap();
+            line.push(b'\n');
+            line
         };
         let (ours, theirs) = UnixStream::pair().unwrap();
         let files: Vec<_> = (0..3).map(|_| tempfile::tempfile().unwrap()).collect();

@@ -19,6 +19,8 @@ mod proxy;
 mod show;
 mod view;
 
+#[cfg(test)]
+pub(crate) use clear::nothing;
 pub use kernel::{Extent, Kernel, Purpose};
 pub use view::{GuardView, ReconcileView};
 
