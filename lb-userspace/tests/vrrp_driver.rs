@@ -8,7 +8,7 @@ mod lab;
 use lab::{Lab, Running, ip, until};
 use lb_common::model::{AdvertInterval, AuthPass, MacAddr, Priority, Version, Vrid};
 use lb_common::spec::{
-    Announce, ChecksumForm, Instance, InterfaceSelector, SyncGroup, TrackInterface, Transport,
+    Announce, ChecksumForm, Instance, InterfaceSelector, SyncGroup, Track, Tracked, Transport,
 };
 use lb_common::vrrp::{FaultReason, Reason, State};
 use lb_userspace::vrrp::{Command, Config};
@@ -38,6 +38,7 @@ fn instance(priority: u8) -> Instance {
             interval: Duration::from_millis(10),
         },
         track: Vec::new(),
+        notify: Vec::new(),
         address_label: 0,
     }
 }
@@ -259,8 +260,8 @@ fn tracking_moves_the_priority_or_makes_a_fault() {
     lab.nodes[0].ip("link add t0 type veth peer name t1");
     lab.nodes[0].ip("link set t1 up");
     lab.nodes[0].ip("link set t0 up");
-    let track = |weight| TrackInterface {
-        interface: "t0".to_owned(),
+    let track = |weight| Track {
+        what: Tracked::Interface("t0".to_owned()),
         weight,
     };
     let with = |weight| Instance {

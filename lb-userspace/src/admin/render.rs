@@ -1,6 +1,8 @@
 //! A status as a person reads it.
 use super::{ServiceView, Status};
+use crate::health::TargetReport;
 use crate::vrrp::{InstanceView, TransitionRecord};
+use lb_common::health::Health;
 use lb_common::vrrp::{Reason, State};
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -158,30 +160,49 @@ fn service(out: &mut String, v: &ServiceView) -> std::fmt::Result {
 }
 
 fn health(out: &mut String, s: &Status) -> std::fmt::Result {
-    if s.health.is_empty() {
+    if s.health.servers.is_empty() {
         return Ok(());
     }
     writeln!(
         out,
-        "\n{:<46} {:<6} {:>10} {:>9} {:>9}  LAST ERROR",
-        "REAL SERVER", "HEALTH", "LATENCY", "CHECKS", "FAILED"
+        "\n{:<46} {:<8} {:<6} {:>10} {:>9} {:>9}  LAST RESULT",
+        "REAL SERVER", "HEALTH", "CHECK", "LATENCY", "CHECKS", "FAILED"
     )?;
-    for (address, t) in &s.health {
+    for (address, t) in &s.health.servers {
         let latency = t
             .latency_us
             .map_or_else(|| "-".into(), |us| format!("{}.{:03} ms", us / 1000, us % 1000));
         writeln!(
             out,
-            "{:<46} {:<6} {:>10} {:>9} {:>9}  {}",
+            "{:<46} {:<8} {:<6} {:>10} {:>9} {:>9}  {}",
             address.to_string(),
-            if t.up { "up" } else { "DOWN" },
+            health_word(t),
+            t.check,
             latency,
             t.checks,
             t.failures,
-            t.last_error.as_deref().unwrap_or("")
+            last_result(t)
         )?;
     }
     Ok(())
+}
+
+fn health_word(t: &TargetReport) -> String {
+    match (t.state, t.share) {
+        (Health::Up, Some(share)) => format!("up {share}%"),
+        (Health::Up, None) => "up".into(),
+        (Health::Unready, _) => "UNREADY".into(),
+        (Health::Down, _) => "DOWN".into(),
+    }
+}
+
+/// What the last check said, else what the last bad one said and how long ago.
+fn last_result(t: &TargetReport) -> String {
+    match (&t.last_result, &t.last_error, t.last_error_ms) {
+        (Some(now), _, _) => now.clone(),
+        (None, Some(error), Some(at)) => format!("well; {} ago: {error}", ago(at)),
+        (None, _, _) => String::new(),
+    }
 }
 
 fn transitions(out: &mut String, s: &Status) -> std::fmt::Result {
@@ -210,11 +231,12 @@ fn transitions(out: &mut String, s: &Status) -> std::fmt::Result {
 }
 
 fn problems(out: &mut String, s: &Status) -> std::fmt::Result {
-    if s.kernel.problems.is_empty() {
+    let mut all = s.kernel.problems.iter().chain(&s.health.problems).peekable();
+    if all.peek().is_none() {
         return Ok(());
     }
     writeln!(out, "\nPROBLEMS")?;
-    for p in &s.kernel.problems {
+    for p in all {
         writeln!(out, "  ! {p}")?;
     }
     Ok(())

@@ -94,7 +94,7 @@ pub(super) fn check(l: &Layers<'_>, family: Family, f: &mut Findings) -> Option<
     };
     let health_check = health::check(&check, subject, &at_check, f);
     if let (Some(check), Some(scheduler), Some(flags)) = (&health_check, scheduler, flags) {
-        drains(check, scheduler, flags, &at_check, f);
+        drains(l.dialect, check, (scheduler, flags), &at_check, f);
     }
     let slow_start = slow_start(l, scheduler, f);
     let (quorum, quorum_at) = quorum(l, f);
@@ -331,7 +331,13 @@ fn bits(value: &Granularity, family: Family, at: &Path) -> Result<u8, Problem> {
 }
 
 /// A server that says that it is not ready is to keep its connections, which needs a weight of 0.
-fn drains(check: &HealthCheck, scheduler: Scheduler, flags: SchedulerFlags, at: &Path, f: &mut Findings) {
+fn drains(
+    dialect: Dialect,
+    check: &HealthCheck,
+    (scheduler, flags): (Scheduler, SchedulerFlags),
+    at: &Path,
+    f: &mut Findings,
+) {
     let says_no = matches!(check.probe, Probe::Http(_) | Probe::Https(_) | Probe::Exec(_));
     if !says_no || !scheduler.hashes() || flags.fallback {
         return;
@@ -344,7 +350,8 @@ fn drains(check: &HealthCheck, scheduler: Scheduler, flags: SchedulerFlags, at: 
         Scheduler::DestinationHash => {
             "take another lbAlgo; with one virtual IP dh sends everybody to one server".into()
         }
-        other => format!("write schedulerFlags: [{other}-fallback]"),
+        other if dialect.is_native() => format!("write schedulerFlags: [{other}-fallback]"),
+        other => format!("a native file (cplb.io/v1alpha1) takes schedulerFlags: [{other}-fallback]"),
     };
     f.warn(Problem::new(at, message).help(help));
 }

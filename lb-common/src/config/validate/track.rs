@@ -23,11 +23,15 @@ const HOUR: Duration = Duration::from_secs(3600);
 pub(super) fn track(raw: &VrrpInstance, serves: bool, at: &Path, f: &mut Findings) -> Option<Vec<Track>> {
     let at = at.key("track");
     let Some(list) = &raw.track else {
+        // An owner's priority never moves.
+        let follows = serves && raw.priority != Some(255);
         let default = Track {
             what: Tracked::VirtualServers(TrackServers::default()),
             weight: LEAST,
         };
-        return Some(if serves { [default].into() } else { Vec::new() });
+        let list: Vec<Track> = follows.then_some(default).into_iter().collect();
+        preempted(raw, &list, &at, f);
+        return Some(list);
     };
     if !at_most(list.len(), MAX_TRACKED, &at, f) {
         return None;
@@ -141,14 +145,17 @@ fn twice(track: &Track, earlier: &[Track], at: &Path, f: &mut Findings) {
 
 /// A weight moves nothing where nobody preempts.
 fn preempted(raw: &VrrpInstance, list: &[Track], at: &Path, f: &mut Findings) {
-    if raw.preempt == Some(false) && list.iter().any(|t| t.weight != 0) {
-        let message =
-            "weights move nothing while this node is active: with preempt: false the others let it be";
-        f.warn(
-            Problem::new(at, message)
-                .help("write weight: 0 to take no part while it fails, or preempt: true"),
-        );
+    if raw.preempt != Some(false) || raw.priority == Some(255) || list.iter().all(|t| t.weight == 0) {
+        return;
     }
+    let message = if raw.track.is_none() {
+        "the virtual IPs do not follow health: with preempt: false the others let an active node be that cannot serve"
+    } else {
+        "weights move nothing while this node is active: with preempt: false the others let it be"
+    };
+    f.warn(Problem::new(at, message).help(
+        "write preempt: true, or a weight of 0 to take no part while it fails; track: [] if this is meant",
+    ));
 }
 
 /// `None`: it has problems, and they are noted.
