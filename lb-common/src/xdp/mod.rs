@@ -9,6 +9,7 @@
 pub mod image;
 pub mod maglev;
 pub mod numbers;
+mod place;
 pub mod resolved;
 pub mod ring;
 

@@ -1,7 +1,7 @@
 //! `cplb plan`: what `run` would change on this host, as a diff, first as a backup and then as the holder.
 use super::{BAD_INPUT, ConfigArg, RunDirArg};
 use crate::config;
-use crate::reconcile::{self, Kernel};
+use crate::reconcile::{self, Kernel, Purpose};
 use crate::vrrp;
 use lb_common::plan::{Op, Role};
 use std::process::ExitCode;
@@ -32,7 +32,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let mut kernel = Kernel::open(&args.run_dir.run_dir.join("journal.json")).await?;
+        let mut kernel = Kernel::open(&args.run_dir.run_dir.join("journal.json"), Purpose::Look).await?;
         let found = vrrp::resolve_interfaces(&loaded.spec)?;
         let role = |holds: bool| -> Vec<Role> {
             found

@@ -19,7 +19,7 @@ use crate::admin::{self, Reload, Status};
 use crate::config::{self, Loaded, Overrides};
 use crate::guardian::{Guardian, Message};
 use crate::health;
-use crate::reconcile::{Inputs, Reconciler};
+use crate::reconcile::{Inputs, Purpose, Reconciler};
 use crate::rundir::RunDir;
 use crate::vrrp::{self, Command, Driver};
 use anyhow::Context;
@@ -116,6 +116,7 @@ impl Daemon {
             commander: driver.commander(),
             election: driver.heartbeat(),
             journal: run_dir.journal(),
+            purpose: Purpose::Run,
         })
         .context("starting the reconciler")?;
         let daemon = Self {

@@ -1,7 +1,7 @@
 //! The guardian's end: waits for the daemon's, then leaves in its place.
 use super::Message;
 use crate::daemon::{leave_for, wait_for_leaving};
-use crate::reconcile::{Inputs, Reconciler};
+use crate::reconcile::{Inputs, Purpose, Reconciler};
 use crate::rundir::RunDir;
 use crate::vrrp::{self, RoleView};
 use anyhow::Context;
@@ -65,6 +65,7 @@ fn take_over(run_dir: &RunDir, spec: Spec, roles: RoleView, health: HealthView) 
             commander: driver.commander(),
             election: driver.heartbeat(),
             journal: run_dir.journal(),
+            purpose: Purpose::Leave,
         })
         .context("starting the reconciler")?;
         let mut changes = driver.roles();

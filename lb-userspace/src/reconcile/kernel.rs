@@ -3,6 +3,7 @@ use super::journal::Journal;
 use super::view::{GuardView, ReconcileView};
 use crate::admin::{DestinationView, ServiceView};
 use crate::datapath::ipvs::{self, Ipvs, IpvsError};
+use crate::datapath::xdp::Xdp;
 use crate::sys::guard::{Guard, GuardError};
 use crate::sys::modules;
 use crate::sys::rtnl::{Change, Rtnl, Watch};
@@ -11,11 +12,13 @@ use lb_common::model::MacAddr;
 use lb_common::plan::{
     self, AddressKey, Bound, Desired, Lifetime, LocalLink, Op, Place, Role, desired, diff,
 };
-use lb_common::spec::{IpvsTimeouts, Spec};
+use lb_common::spec::{DatapathKind, IpvsTimeouts, Spec, VirtualServer};
 use lb_common::time::{Duration, Instant};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
 /// How often something that the kernel lacked is looked for again.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
@@ -28,7 +31,9 @@ pub struct Kernel {
     watch: Watch,
     pub(super) ipvs: Option<Ipvs>,
     pub(super) guard: Option<Guard>,
+    pub(super) xdp: Option<Xdp>,
     pub(super) journal: Journal,
+    purpose: Purpose,
     pub(super) local: Local,
     /// What this process put, for kernels that keep no mark on an address.
     pub(super) put: BTreeSet<AddressKey>,
@@ -42,7 +47,9 @@ pub struct Kernel {
     pub(super) guarded: u64,
     looked: Option<Instant>,
     asked: Option<Instant>,
+    looked_for_xdp: Option<Instant>,
     ipvs_missing: Option<String>,
+    xdp_missing: Option<String>,
     pub(super) guard_missing: Option<String>,
     changes: u64,
     renewals: u64,
@@ -58,6 +65,18 @@ pub(super) enum Local {
     Dummy(u32),
     /// On `lo`: the kernel has no dummy device.
     Loopback(u32),
+}
+
+/// What somebody opens the kernel for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To hold and to balance.
+    Run,
+    /// To leave, or to clean up: nothing new is begun. The XDP program of a daemon that died directs until its lease
+    /// has run out, and goes with whoever holds its links.
+    Leave,
+    /// To look, and to change nothing.
+    Look,
 }
 
 /// How much is taken down.
@@ -82,7 +101,7 @@ pub struct Turn {
 
 impl Kernel {
     /// Opens what there is in the network namespace of the calling thread.
-    pub async fn open(journal: &Path) -> anyhow::Result<Self> {
+    pub async fn open(journal: &Path, purpose: Purpose) -> anyhow::Result<Self> {
         let rtnl = Rtnl::open()?;
         let watch = rtnl.watch()?;
         let mut kernel = Self {
@@ -90,7 +109,9 @@ impl Kernel {
             watch,
             ipvs: None,
             guard: None,
-            journal: Journal::open(journal),
+            xdp: None,
+            journal: Journal::open(journal, purpose == Purpose::Look),
+            purpose,
             local: Local::Unknown,
             put: BTreeSet::new(),
             own: BTreeSet::new(),
@@ -100,7 +121,9 @@ impl Kernel {
             guarded: 0,
             looked: None,
             asked: None,
+            looked_for_xdp: None,
             ipvs_missing: None,
+            xdp_missing: None,
             guard_missing: None,
             changes: 0,
             renewals: 0,
@@ -120,16 +143,36 @@ impl Kernel {
         &self.peers
     }
 
-    /// Waits until somebody else changed an address or a link. Neighbours and routes come and go; they are read when
-    /// they are needed.
+    /// Whether the XDP program can be used.
+    pub fn has_xdp(&self) -> bool {
+        self.xdp.is_some()
+    }
+
+    /// What keeps the XDP program on its interfaces.
+    pub fn xdp_links(&self) -> Vec<Arc<OwnedFd>> {
+        self.xdp.as_ref().map(Xdp::held).unwrap_or_default()
+    }
+
+    /// Makes ready for the next change, when there is nothing else to do.
+    pub async fn settle_xdp(&mut self) {
+        if let Some(xdp) = self.xdp.as_mut() {
+            xdp.settle().await;
+        }
+    }
+
+    /// Waits until somebody else changed an address or a link, or a neighbour or route that the XDP program goes by. Others
+    /// come and go; they are read when they are needed.
     pub async fn changed(&mut self) {
         loop {
             match self.watch.next().await {
                 Ok(changes) => {
-                    if changes
-                        .iter()
-                        .any(|c| matches!(c, Change::Resync | Change::Link(_) | Change::Address(_)))
-                    {
+                    let xdp = self.xdp.as_ref().filter(|x| x.is_wanted());
+                    let concerns_us = |c: &Change| match c {
+                        Change::Resync | Change::Link(_) | Change::Address(_) => true,
+                        Change::Route => xdp.is_some(),
+                        Change::Neighbour { interface, ip } => xdp.is_some_and(|x| x.watches(*interface, *ip)),
+                    };
+                    if changes.iter().any(concerns_us) {
                         return;
                     }
                 }
@@ -161,6 +204,33 @@ impl Kernel {
         }
     }
 
+    /// The XDP program, where the file asks for it: `datapath: xdp`, or `auto` without IPVS. It is loaded to find out
+    /// whether it can be.
+    pub(super) async fn look_for_xdp(&mut self, spec: &Spec) {
+        let has_ipvs = self.ipvs.is_some();
+        let asks = |vs: &VirtualServer| match vs.datapath {
+            DatapathKind::Xdp => true,
+            DatapathKind::Auto => !has_ipvs,
+            DatapathKind::Ipvs | DatapathKind::Proxy => false,
+        };
+        let now = crate::clock::now();
+        let due = self
+            .looked_for_xdp
+            .is_none_or(|at| now.saturating_since(at) >= LOOK_AGAIN);
+        if self.xdp.is_some()
+            || !due
+            || self.purpose == Purpose::Leave
+            || !spec.enabled
+            || !spec.virtual_servers.iter().any(asks)
+        {
+            return;
+        }
+        self.looked_for_xdp = Some(now);
+        let found = Xdp::open().await;
+        self.xdp_missing = found.as_ref().err().map(ToString::to_string);
+        self.xdp = found.ok();
+    }
+
     /// One whole turn: read back, plan, apply.
     pub async fn bring_to(&mut self, spec: &Spec, roles: &[Role], health: &HealthView, renew: bool) -> Turn {
         let now = crate::clock::now();
@@ -178,6 +248,7 @@ impl Kernel {
                 }
                 self.learn_peers(spec, roles, ask).await;
             }
+            self.look_for_xdp(spec).await;
             self.note_missing(spec, &mut turn);
         }
         let cx = plan::Context {
@@ -185,9 +256,12 @@ impl Kernel {
             health,
             peers: &self.peers,
             ipvs: self.ipvs.is_some(),
-            xdp: false,
+            xdp: self.xdp.is_some(),
         };
         let mut want = desired(spec, &cx);
+        if self.xdp.is_none() {
+            want.forwarding = None;
+        }
         if self.guard.is_none() {
             want.guard = None;
         }
@@ -220,6 +294,11 @@ impl Kernel {
         self.count(&ops, &have);
         // The guard's own lease first: a new holder's first packet must find it directing.
         self.renew_guard(want, roles, turn).await;
+        let set = ops.iter().any(|op| matches!(op, Op::SetForwarding(_)));
+        if let Some(xdp) = self.xdp.as_mut().filter(|_| !set && want.forwarding.is_some()) {
+            let problems = xdp.maintain(&mut self.rtnl).await;
+            turn.problems.extend(problems);
+        }
         let failed = self.apply(&ops, turn).await;
         turn.addresses_in_place = !failed
             .iter()
@@ -311,10 +390,20 @@ impl Kernel {
     }
 
     fn note_missing(&self, spec: &Spec, turn: &mut Turn) {
-        if let Some(why) = self.ipvs_missing.as_ref().filter(|_| self.ipvs.is_none()) {
-            turn.problems.push(format!(
-                "the virtual IPs are carried and nothing is balanced: {why}"
-            ));
+        let datapaths: BTreeSet<&str> = spec.virtual_servers.iter().map(|v| self.datapath_of(v)).collect();
+        for name in datapaths {
+            let missing = match name {
+                "ipvs" => self.ipvs_missing.as_ref(),
+                "xdp" => self.xdp_missing.as_ref(),
+                _ => None,
+            };
+            if let Some(why) = missing {
+                let tried = if name == "xdp" { self.ipvs_missing.as_ref() } else { None };
+                let tried = tried.map(|why| format!("; nor is there IPVS: {why}")).unwrap_or_default();
+                turn.problems.push(format!(
+                    "the virtual IPs are carried and nothing is balanced over {name}: {why}{tried}"
+                ));
+            }
         }
         let direct = spec
             .virtual_servers
@@ -389,6 +478,33 @@ impl Kernel {
         (done, turn.problems)
     }
 
+    /// Which datapath carries a virtual server here: `ipvs`, `xdp` or `proxy`.
+    fn datapath_of(&self, vs: &VirtualServer) -> &'static str {
+        match vs.datapath {
+            DatapathKind::Ipvs => "ipvs",
+            DatapathKind::Xdp => "xdp",
+            DatapathKind::Auto if self.ipvs.is_some() => "ipvs",
+            DatapathKind::Auto => "xdp",
+            DatapathKind::Proxy => "proxy",
+        }
+    }
+
+    fn datapath_text(&self, spec: &Spec, balances: bool) -> String {
+        if !balances {
+            return "none asked for: the virtual IPs alone".to_owned();
+        }
+        let names: BTreeSet<&str> = spec.virtual_servers.iter().map(|v| self.datapath_of(v)).collect();
+        let each: Vec<&str> = names
+            .into_iter()
+            .map(|name| match name {
+                "ipvs" if self.ipvs.is_none() => "none: this kernel has no IPVS",
+                "xdp" if self.xdp.is_none() => "none: there is no IPVS, and the XDP program cannot be used",
+                name => name,
+            })
+            .collect();
+        each.join(", ")
+    }
+
     fn service_views(&mut self, want: &Desired) -> Vec<ServiceView> {
         let Some(ipvs) = self.ipvs.as_mut().filter(|_| !want.services.is_empty()) else {
             return vec![];
@@ -403,11 +519,7 @@ impl Kernel {
     /// What `status` shows of this turn.
     pub fn view(&mut self, spec: &Spec, turn: Turn) -> ReconcileView {
         let balances = spec.enabled && !spec.virtual_servers.is_empty();
-        let datapath = match (&self.ipvs, balances) {
-            (_, false) => "none asked for: the virtual IPs alone".to_owned(),
-            (Some(_), true) => "ipvs".to_owned(),
-            (None, true) => "none: this kernel has no IPVS".to_owned(),
-        };
+        let datapath = self.datapath_text(spec, balances);
         ReconcileView {
             balances,
             datapath,
@@ -417,6 +529,7 @@ impl Kernel {
                 Local::Loopback(_) => Some("lo".into()),
             },
             services: turn.services,
+            xdp: self.xdp.as_mut().and_then(Xdp::view),
             guard: self
                 .guard
                 .as_ref()

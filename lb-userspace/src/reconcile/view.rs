@@ -1,5 +1,6 @@
 //! What the writer found and did, for `status`.
 use crate::admin::ServiceView;
+use crate::datapath::xdp::view::XdpView;
 use serde::{Deserialize, Serialize};
 
 /// The kernel's side at one moment.
@@ -14,6 +15,8 @@ pub struct ReconcileView {
     pub local_link: Option<String>,
     /// Virtual servers on this node.
     pub services: Vec<ServiceView>,
+    /// The XDP datapath, where it is used.
+    pub xdp: Option<XdpView>,
     /// The director guard.
     pub guard: Option<GuardView>,
     /// What is wrong now, as sentences.

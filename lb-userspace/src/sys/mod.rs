@@ -8,6 +8,7 @@ pub mod fdpass;
 pub mod guard;
 pub mod icmp;
 pub mod linkmon;
+pub mod mapped;
 pub mod membarrier;
 pub mod modules;
 pub mod packet;

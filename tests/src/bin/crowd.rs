@@ -12,12 +12,15 @@ struct Arguments {
     #[arg(long)]
     name: String,
     /// Listens there, TCP on every address.
-    #[arg(long, required = true)]
+    #[arg(long)]
     port: Vec<u16>,
+    /// The same with TLS.
+    #[arg(long)]
+    tls_port: Vec<u16>,
     /// Answers UDP at this address too.
     #[arg(long)]
     vip: Vec<IpAddr>,
-    /// DER; with it and the key it speaks TLS.
+    /// DER.
     #[arg(long)]
     certificate: Option<PathBuf>,
     /// PKCS #8, DER.
@@ -35,6 +38,7 @@ fn main() -> Result<()> {
     server::serve(&Options {
         name: arguments.name,
         ports: arguments.port,
+        tls_ports: arguments.tls_port,
         vips: arguments.vip,
         tls,
     })

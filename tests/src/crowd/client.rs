@@ -54,7 +54,7 @@ pub struct Member {
     pub answers: u64,
     /// When the last answer came.
     pub heard: Option<Instant>,
-    /// The longest that an answer took.
+    /// The longest that an answer took, since that was last asked for.
     pub slowest: Duration,
     /// Since when and why it is of no use.
     pub broken: Option<(Instant, Broken)>,
@@ -169,13 +169,11 @@ impl Crowd {
         count
     }
 
-    /// The longest that any answer took so far.
-    pub fn slowest(&self) -> Duration {
-        lock(&self.members)
-            .iter()
-            .map(|m| m.slowest)
-            .max()
-            .unwrap_or_default()
+    /// The longest that any answer took since this was last asked.
+    pub fn take_slowest(&self) -> Duration {
+        let mut members = lock(&self.members);
+        let taken = members.iter_mut().map(|m| std::mem::take(&mut m.slowest));
+        taken.max().unwrap_or_default()
     }
 }
 

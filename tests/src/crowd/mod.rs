@@ -9,6 +9,7 @@
 //! | `ask` | `NODE CLIENT COUNT` |
 //! | `put N`, and N bytes | the same, once it has them all |
 //! | `get N` | the same, and N bytes behind it |
+//! | `GET /...` of HTTP | 200 and `ok`: what asks so is a health check |
 mod client;
 mod conduit;
 pub mod server;

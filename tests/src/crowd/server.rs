@@ -20,6 +20,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What a health check by HTTP is told.
+const READY: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nok";
 /// Bytes of a long answer.
 const FILLER: u8 = b'.';
 
@@ -30,24 +32,40 @@ pub struct Options {
     pub name: String,
     /// TCP on every address, and UDP on each of `vips`.
     pub ports: Vec<u16>,
+    /// The same with TLS, and without UDP.
+    pub tls_ports: Vec<u16>,
     /// Need not be on the node yet.
     pub vips: Vec<IpAddr>,
-    /// Certificate and key, DER; none: no TLS.
+    /// Certificate and key, DER.
     pub tls: Option<(PathBuf, PathBuf)>,
 }
 
-/// Starts one as a program in the node, and waits until it listens. With an authority it speaks TLS.
-pub fn start(node: &Node, ports: &[u16], vips: &[IpAddr], tls: Option<&Authority>) -> Result<Daemon> {
+/// What is started in a node.
+#[derive(Clone, Copy, Default)]
+pub struct Service<'s> {
+    /// TCP and UDP.
+    pub ports: &'s [u16],
+    /// TLS, with certificates of this authority.
+    pub tls: Option<(&'s [u16], &'s Authority)>,
+    /// What certificates are good for, besides the node's own addresses, and where UDP is answered.
+    pub vips: &'s [IpAddr],
+}
+
+/// Starts one as a program in the node, and waits until it listens.
+pub fn start(node: &Node, service: Service<'_>) -> Result<Daemon> {
     let mut command = Command::new(crate::programs::crowd()?);
     command.args(["--name", node.name()]);
-    for port in ports {
+    for port in service.ports {
         command.args(["--port", &port.to_string()]);
     }
-    for vip in vips {
+    for vip in service.vips {
         command.args(["--vip", &vip.to_string()]);
     }
-    if let Some(authority) = tls {
-        let mut addresses = vips.to_vec();
+    if let Some((ports, authority)) = service.tls {
+        for port in ports {
+            command.args(["--tls-port", &port.to_string()]);
+        }
+        let mut addresses = service.vips.to_vec();
         addresses.extend(node.address(false).ok());
         addresses.extend(node.address(true).ok());
         let (certificate, key) = authority.issue(node.name(), &addresses)?;
@@ -82,9 +100,8 @@ pub fn serve(options: &Options) -> Result<()> {
 
 struct Server {
     name: String,
-    tls: Option<Arc<ServerConfig>>,
     epoll: Epoll,
-    listeners: HashMap<u64, TcpListener>,
+    listeners: HashMap<u64, (TcpListener, Option<Arc<ServerConfig>>)>,
     datagrams: HashMap<u64, UdpSocket>,
     served: HashMap<u64, Served>,
 }
@@ -95,6 +112,8 @@ struct Served {
     count: u64,
     /// Bytes of a `put` that are still to come.
     swallow: usize,
+    /// In the head of an HTTP request.
+    head: bool,
     /// What is answered then.
     owed: bool,
 }
@@ -103,30 +122,43 @@ impl Server {
     fn new(options: &Options) -> Result<Self> {
         let mut server = Self {
             name: options.name.clone(),
-            tls: options.tls.as_ref().map(server_config).transpose()?,
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             listeners: HashMap::new(),
             datagrams: HashMap::new(),
             served: HashMap::new(),
         };
         for port in &options.ports {
-            let listener = listen(*port).with_context(|| format!("port {port}"))?;
-            let key = token(&listener);
-            server
-                .epoll
-                .add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, key))?;
-            server.listeners.insert(key, listener);
+            server.listen(*port, None)?;
             for vip in &options.vips {
-                let socket =
-                    datagrams(SocketAddr::new(*vip, *port)).with_context(|| format!("{vip} {port}"))?;
-                let key = token(&socket);
-                server
-                    .epoll
-                    .add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, key))?;
-                server.datagrams.insert(key, socket);
+                server.datagrams(SocketAddr::new(*vip, *port))?;
             }
         }
+        let tls = options.tls.as_ref().map(server_config).transpose()?;
+        for port in &options.tls_ports {
+            server.listen(
+                *port,
+                Some(tls.clone().context("TLS wants a certificate and a key")?),
+            )?;
+        }
         Ok(server)
+    }
+
+    fn listen(&mut self, port: u16, tls: Option<Arc<ServerConfig>>) -> Result<()> {
+        let listener = listen(port).with_context(|| format!("port {port}"))?;
+        let key = token(&listener);
+        self.epoll
+            .add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, key))?;
+        self.listeners.insert(key, (listener, tls));
+        Ok(())
+    }
+
+    fn datagrams(&mut self, at: SocketAddr) -> Result<()> {
+        let socket = datagrams(at).with_context(|| format!("UDP at {at}"))?;
+        let key = token(&socket);
+        self.epoll
+            .add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, key))?;
+        self.datagrams.insert(key, socket);
+        Ok(())
     }
 
     fn turn(&mut self) -> Result<()> {
@@ -153,10 +185,12 @@ impl Server {
     }
 
     fn accept(&mut self, key: u64) -> Result<()> {
-        while let Some((stream, from)) = self.listeners.get(&key).and_then(|l| l.accept().ok()) {
+        while let Some((listener, tls)) = self.listeners.get(&key)
+            && let Ok((stream, from)) = listener.accept()
+        {
             stream.set_nonblocking(true)?;
             stream.set_nodelay(true)?;
-            let tls = self.tls.clone().map(ServerConnection::new).transpose()?;
+            let tls = tls.clone().map(ServerConnection::new).transpose()?;
             let key = token(&stream);
             let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
             self.epoll.add(&stream, EpollEvent::new(interest, key))?;
@@ -165,6 +199,7 @@ impl Server {
                 from: SocketAddr::new(from.ip().to_canonical(), from.port()),
                 count: 0,
                 swallow: 0,
+                head: false,
                 owed: false,
             };
             self.served.insert(key, served);
@@ -188,6 +223,13 @@ impl Served {
                 self.answer(name);
             }
             let Some(line) = self.conduit.line() else { break };
+            if self.head || line.starts_with("GET /") {
+                self.head = !line.trim_end().is_empty();
+                if !self.head {
+                    self.conduit.send(READY);
+                }
+                continue;
+            }
             self.count += 1;
             match line.split_once(' ') {
                 Some(("put", count)) => {

@@ -3,7 +3,6 @@ use super::object::{Object, ObjectError};
 use lb_common::abi::control::{
     Command, MAGIC, Report, SET_ACTIVE, SET_LEASE, SET_UNITS, stamp_shift,
 };
-use lb_common::abi::flow;
 use std::time::Duration;
 
 /// 64-bit words of a [`Command`] with its [`Report`].
@@ -66,15 +65,6 @@ impl Clock {
             ..Command::default()
         };
         run(object, command).map(drop)
-    }
-
-    /// Units of a stamp in `time`, at least one.
-    pub(super) fn units(self, time: Duration) -> u32 {
-        let unit = 1 << stamp_shift(self.hz);
-        let jiffies = time.as_secs().saturating_mul(self.hz);
-        // Beyond what stamps can count apart, as long as they can.
-        let most = flow::STAMPS - 2;
-        u32::try_from(jiffies.div_ceil(unit).clamp(1, most)).unwrap_or(u32::MAX)
     }
 
     /// How long a unit of a stamp is.
@@ -196,16 +186,5 @@ mod tests {
         assert_eq!(report(&bytes), command.report);
         assert_eq!(bytes[8], 2);
         assert_eq!(bytes.len(), size_of::<Command>());
-    }
-
-    #[test]
-    fn affinities_are_at_least_as_long_as_asked_for() {
-        for hz in RATES {
-            let clock = Clock { hz };
-            assert_eq!(clock.units(Duration::from_secs(1)), 1);
-            let units = clock.units(Duration::from_secs(360));
-            assert!(clock.unit() * units >= Duration::from_secs(360), "{hz}");
-            assert!(u64::from(clock.units(Duration::from_secs(1 << 40))) < flow::STAMPS);
-        }
     }
 }

@@ -1,3 +1,402 @@
+//! Our own forwarding, in an XDP program.
+//!
+//! ```text
+//! Xdp          what is wanted made true, one turn at a time
+//!   object     the eBPF object in this binary, loaded          verifier   its log, kept to what helps
+//!   control    side, lease, units: the program that sets them  tables     the maps
+//!   place      where on an interface, decided                  attach     there
+//!   owner      whose program is there already                  chain      living beside it
+//!   neighbours the way to each backend                         trace      the program's own log
+//!   view       what `status` shows
+//! ```
+//! What the program does with a packet is `lb-ebpf`'s; what it is told is `lb_common::xdp`'s.
+pub mod attach;
 mod control;
+mod neighbours;
 pub mod object;
+pub mod owner;
+pub mod place;
+mod tables;
+pub mod trace;
 mod verifier;
+pub mod view;
+
+use crate::sys::bpf::XdpMode;
+use crate::sys::ethtool;
+use crate::sys::rtnl::{Link, Rtnl};
+use attach::{AttachError, Attachment};
+use control::Clock;
+use lb_common::abi::flow;
+use lb_common::abi::reason::{Reason, Verdict};
+use lb_common::plan::{Forwarder, Forwarding};
+use lb_common::spec;
+use lb_common::xdp::{BackendKey, Image, Numbers, Reach, Resolved, compile};
+use neighbours::{Facts, Found, Freshness};
+use object::{Globals, Object, ObjectError};
+use place::Site;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tables::Tables;
+use trace::Trace;
+use view::{BackendView, FlowsView, ForwarderView, InterfaceView, XdpView};
+
+/// How long the program directs when nobody renews. A little longer than the addresses' lease: the address goes first.
+const LEASE: Duration = Duration::from_secs(4);
+/// How often a MAC address that was right some time ago is asked for again.
+const REFRESH: Duration = Duration::from_secs(15);
+/// How often one that is not known is asked for.
+const ASK: Duration = Duration::from_secs(1);
+/// How often the flow table is counted.
+const COUNT: Duration = Duration::from_secs(5);
+
+/// The datapath on this node.
+pub struct Xdp {
+    object: Object,
+    clock: Clock,
+    tables: Tables,
+    numbers: Numbers,
+    /// By the interface that it is attached to.
+    attached: BTreeMap<u32, Attachment>,
+    /// What was asked for last.
+    wanted: Option<Forwarding>,
+    /// What is in the tables.
+    compiled: Option<(Forwarding, Resolved)>,
+    found: Found,
+    links: BTreeMap<u32, Link>,
+    asked: Option<Instant>,
+    refreshed: Option<Instant>,
+    counted: Option<(Instant, FlowsView)>,
+    trace: Option<Trace>,
+}
+
+impl Xdp {
+    /// Loads the program. Nothing is attached yet.
+    pub async fn open() -> Result<Self, ObjectError> {
+        let globals = Globals {
+            trace: trace::is_wanted(),
+            chain: false,
+        };
+        let mut object = Object::load(globals)?;
+        let clock = Clock::calibrate(&object).await?;
+        let tables = Tables::new(&object)?;
+        clock.set_units(&object, tables.processors())?;
+        let trace = if globals.trace { Trace::start(&mut object) } else { None };
+        Ok(Self {
+            object,
+            clock,
+            tables,
+            numbers: Numbers::default(),
+            attached: BTreeMap::new(),
+            wanted: None,
+            compiled: None,
+            found: Found::default(),
+            links: BTreeMap::new(),
+            asked: None,
+            refreshed: None,
+            counted: None,
+            trace,
+        })
+    }
+
+    /// What was asked for, while every interface that had the program still has it.
+    pub fn observed(&self) -> Option<Forwarding> {
+        let intact = self.attached.values().all(Attachment::is_intact);
+        self.wanted.clone().filter(|_| intact)
+    }
+
+    /// Makes it so. What cannot be is said by [`Self::maintain`], now and in each turn.
+    pub async fn set(&mut self, forwarding: &Forwarding, rtnl: &mut Rtnl) -> Vec<String> {
+        self.wanted = Some(forwarding.clone());
+        self.maintain(rtnl).await
+    }
+
+    /// One turn: interfaces that came or went, neighbours that changed, and the lease. What is in the way comes back as
+    /// sentences.
+    pub async fn maintain(&mut self, rtnl: &mut Rtnl) -> Vec<String> {
+        let Some(wanted) = self.wanted.clone() else {
+            return vec![];
+        };
+        let mut problems = Vec::new();
+        if let Err(error) = self.try_maintain(&wanted, rtnl, &mut problems).await {
+            problems.push(format!("{error:#}"));
+        }
+        problems
+    }
+
+    async fn try_maintain(
+        &mut self,
+        wanted: &Forwarding,
+        rtnl: &mut Rtnl,
+        problems: &mut Vec<String>,
+    ) -> anyhow::Result<()> {
+        let links = rtnl.links().await?;
+        self.links = links.into_iter().map(|l| (l.index, l)).collect();
+        let mut facts = Facts {
+            links: self.links.clone(),
+            ..Facts::default()
+        };
+        facts.sites = self.sites(&wanted.interfaces, wanted, problems);
+        facts.read(rtnl, wanted).await?;
+        self.found = facts.resolve(wanted, self.clock.unit());
+        problems.append(&mut self.found.problems.clone());
+        self.attach(&facts.sites, wanted, problems);
+        self.write(wanted).await?;
+        if !wanted.vips.is_empty() {
+            self.clock.lease(&self.object, LEASE)?;
+        }
+        self.ask(rtnl).await;
+        Ok(())
+    }
+
+    /// Where the program for each of these interfaces goes.
+    fn sites(
+        &self,
+        interfaces: &BTreeSet<u32>,
+        wanted: &Forwarding,
+        problems: &mut Vec<String>,
+    ) -> BTreeMap<u32, Site> {
+        let strips = |l: &Link| ethtool::strips_vlan_tags(&l.name).unwrap_or(true);
+        let mut sites = BTreeMap::new();
+        for index in interfaces {
+            // One that is gone is the election's to say.
+            let Some(link) = self.links.get(index) else { continue };
+            match place::place(link, &self.links, wanted.attach.mode, strips) {
+                Ok(site) => drop(sites.insert(*index, site)),
+                Err(why) => problems.push(why),
+            }
+        }
+        sites
+    }
+
+    /// Has the program on exactly these places.
+    fn attach(&mut self, sites: &BTreeMap<u32, Site>, wanted: &Forwarding, problems: &mut Vec<String>) {
+        let places: BTreeMap<u32, &Site> = sites.values().map(|s| (s.interface, s)).collect();
+        let mode = wanted.attach.mode;
+        let keep = |index: &u32, a: &mut Attachment| {
+            places.get(index).is_some_and(|s| s.generic.is_none() || a.mode == XdpMode::Generic)
+                && (mode != spec::XdpMode::Native || a.mode == XdpMode::Native)
+                && a.is_intact()
+        };
+        let gone: Vec<u32> = {
+            let attached = &mut self.attached;
+            attached.iter_mut().filter_map(|(i, a)| (!keep(i, a)).then_some(*i)).collect()
+        };
+        for index in gone {
+            self.detach(index);
+        }
+        // From the bottom up: the kernel takes no program below another one.
+        let mut order: Vec<&Site> = places.into_values().collect();
+        order.sort_by_key(|s| self.links.get(&s.interface).is_some_and(|l| l.vlan.is_some()));
+        for site in order {
+            if !self.attached.contains_key(&site.interface)
+                && let Err(error) = self.attach_one(site, mode)
+            {
+                match error {
+                    AttachError::Gone(_) => {}
+                    error => problems.push(error.to_string()),
+                }
+            }
+        }
+    }
+
+    fn attach_one(&mut self, site: &Site, mode: spec::XdpMode) -> Result<(), AttachError> {
+        let ours: Vec<u32> = self.attached.values().filter_map(Attachment::program).collect();
+        let mut made = Attachment::make(&mut self.object, site, &self.links, mode, &ours);
+        if let Err(AttachError::OursAbove(_, above)) = &made {
+            // It is put back in the next turn.
+            self.detach(*above);
+            made = Attachment::make(&mut self.object, site, &self.links, mode, &ours);
+        }
+        let made = made?;
+        match &made.why {
+            None => tracing::info!(interface = site.name, "the XDP program is attached, native"),
+            Some(why) => tracing::warn!(
+                interface = site.name,
+                why,
+                "the XDP program is attached, {}",
+                made.mode.name()
+            ),
+        }
+        self.attached.insert(site.interface, made);
+        Ok(())
+    }
+
+    fn detach(&mut self, index: u32) {
+        if let Some(attachment) = self.attached.remove(&index) {
+            tracing::info!(interface = attachment.site.name, "the XDP program is detached");
+            attachment.detach();
+        }
+    }
+
+    /// Writes the tables if anything in them changed.
+    async fn write(&mut self, wanted: &Forwarding) -> anyhow::Result<()> {
+        let same = self
+            .compiled
+            .as_ref()
+            .is_some_and(|(f, r)| f == wanted && *r == self.found.resolved);
+        if same {
+            return Ok(());
+        }
+        let image: Image = compile(wanted, &self.found.resolved, &mut self.numbers)?;
+        let changed = self.tables.put(&self.object, &image).await?;
+        if changed {
+            tracing::debug!(
+                vips = image.side.vip_count,
+                pools = image.rings.len(),
+                "the XDP program's tables are new"
+            );
+        }
+        self.compiled = Some((wanted.clone(), self.found.resolved.clone()));
+        Ok(())
+    }
+
+    /// Asks for the MAC addresses that are not known, and again for those that may have changed.
+    async fn ask(&mut self, rtnl: &mut Rtnl) {
+        let now = Instant::now();
+        let due = |last: Option<Instant>, every| last.is_none_or(|at| now.duration_since(at) >= every);
+        let (unknown, stale) = (due(self.asked, ASK), due(self.refreshed, REFRESH));
+        for ((interface, address), freshness) in &self.found.watched {
+            let now = match freshness {
+                Freshness::Unknown => unknown,
+                Freshness::Stale => stale,
+                Freshness::Fresh => false,
+            };
+            if now && let Err(error) = rtnl.probe_neighbour(*interface, *address).await {
+                tracing::debug!(%error, "a neighbour cannot be asked for");
+            }
+        }
+        if unknown {
+            self.asked = Some(now);
+        }
+        if stale {
+            self.refreshed = Some(now);
+        }
+    }
+
+    /// Makes ready for the next change, when there is nothing else to do.
+    pub async fn settle(&mut self) {
+        self.tables.settle().await;
+    }
+
+    /// Whether there is something to forward.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted.is_some()
+    }
+
+    /// Whether a change of this neighbour concerns a backend.
+    pub fn watches(&self, interface: u32, address: IpAddr) -> bool {
+        self.found.watched.contains_key(&(interface, address))
+    }
+
+    /// Takes the program off everywhere.
+    pub fn clear(&mut self) {
+        self.wanted = None;
+        self.found = Found::default();
+        let all: Vec<u32> = self.attached.keys().copied().collect();
+        for index in all {
+            self.detach(index);
+        }
+        if let Err(error) = self.clock.lease(&self.object, Duration::ZERO) {
+            tracing::debug!(%error, "the lease cannot be ended; it runs out");
+        }
+    }
+
+    /// What keeps the program on its interfaces.
+    pub fn held(&self) -> Vec<Arc<OwnedFd>> {
+        self.attached.values().map(Attachment::link).collect()
+    }
+
+    /// What `status` shows. Counters that cannot be read are zero, which is said in the log.
+    pub fn view(&mut self) -> Option<XdpView> {
+        let wanted = self.wanted.clone()?;
+        let mut view = XdpView {
+            interfaces: self.attached.values().map(interface_view).collect(),
+            trace: self.object.globals().trace,
+            flows: self.flows(),
+            ..XdpView::default()
+        };
+        view.services = wanted.services.values().map(|s| self.forwarder(s)).collect();
+        for reason in Reason::ALL {
+            let count = self.tables.reason(&self.object, *reason).unwrap_or_default();
+            let list = match reason.verdict() {
+                Verdict::Pass => &mut view.passed,
+                Verdict::Drop => &mut view.dropped,
+                Verdict::Answer => &mut view.answered,
+            };
+            if count > 0 {
+                list.insert(reason.name().to_owned(), count);
+            }
+        }
+        Some(view)
+    }
+
+    fn flows(&mut self) -> Option<FlowsView> {
+        let now = Instant::now();
+        if let Some((at, view)) = self.counted
+            && now.duration_since(at) < COUNT
+        {
+            return Some(view);
+        }
+        let (probation, established) = self.tables.flows()?;
+        let view = FlowsView {
+            probation,
+            established,
+            room: (flow::SETS * flow::WAYS) as u64,
+        };
+        self.counted = Some((now, view));
+        Some(view)
+    }
+
+    fn forwarder(&self, s: &Forwarder) -> ForwarderView {
+        let number = self.numbers.services().find(|(_, key)| **key == s.key);
+        let traffic = number.and_then(|(n, _)| self.tables.service(&self.object, n).ok());
+        let backend = |b: &lb_common::plan::Backend| {
+            let key = BackendKey {
+                address: b.address,
+                method: s.method,
+                protocol: s.key.protocol,
+                port: s.key.port,
+            };
+            let number = self.numbers.backends().find(|(_, k)| **k == key);
+            let traffic = number.and_then(|(n, _)| self.tables.backend(&self.object, n).ok());
+            let reach = self.found.resolved.backends.get(&(b.address, s.method));
+            BackendView {
+                address: b.address,
+                weight: b.weight,
+                up: b.up,
+                way: self.way(reach.copied().unwrap_or_default()),
+                traffic: traffic.unwrap_or_default().into(),
+            }
+        };
+        ForwarderView {
+            key: s.key,
+            method: s.method.name().to_owned(),
+            affinity: s.affinity.map(|p| p.timeout.as_secs()),
+            traffic: traffic.unwrap_or_default().into(),
+            backends: s.backends.iter().map(backend).collect(),
+        }
+    }
+
+    fn way(&self, reach: Reach) -> String {
+        match reach {
+            Reach::Local => "this node".into(),
+            Reach::Unresolved => "its MAC address is not known".into(),
+            Reach::OnLink(hop) => match self.links.get(&hop.ifindex) {
+                Some(link) => format!("{} on {}", hop.mac, link.name),
+                None => format!("{} on interface {}", hop.mac, hop.ifindex),
+            },
+        }
+    }
+}
+
+fn interface_view(a: &Attachment) -> InterfaceView {
+    InterfaceView {
+        name: a.site.name.clone(),
+        mode: a.mode.name().to_owned(),
+        why: a.why.clone(),
+        program: a.program(),
+    }
+}

@@ -57,7 +57,8 @@ impl Frame {
     pub(crate) fn needs_fragmentation(port: u16) -> Self {
         let mut message = vec![3, 4, 0, 0, 0, 0, 0x05, 0x14];
         message.extend(ipv4(VIP4, CLIENT4, TCP, 1480));
-        message.extend(&tcp(port, CLIENT_PORT, ACK)[..8]);
+        // All of the header, as RFC 1812 wants it of routers; RFC 792's 8 bytes are too few for Katran.
+        message.extend(&tcp(port, CLIENT_PORT, ACK));
         let sum = Sum::new().bytes(&message).finish();
         message[2..4].copy_from_slice(&sum.to_be_bytes());
         let mut packet = ipv4(ROUTER4, VIP4, ICMP, message.len());
@@ -172,7 +173,7 @@ mod tests {
         let frame = Frame::needs_fragmentation(6443);
         assert_eq!(frame.0[42 + 12..42 + 16], VIP4.octets());
         assert_eq!(frame.0[42 + 20..42 + 24], [0x19, 0x2b, 0x9c, 0x40]);
-        let end = 34 + 8 + 20 + 8;
+        let end = 34 + 8 + 20 + 20;
         assert_eq!(frame.0.len(), end);
         assert_eq!(Sum::new().bytes(&frame.0[34..end]).finish(), 0);
     }

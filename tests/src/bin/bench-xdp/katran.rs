@@ -8,13 +8,13 @@
 use crate::cases::{Case, port};
 use crate::frames::{VIP4, VIP6};
 use crate::objects;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use aya::maps::{Array, ArrayOfMaps, HashMap, MapData};
 use aya::programs::ProgramFd;
 use aya::{Ebpf, EbpfLoader};
+use aya::util::nr_cpus;
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_LRU_HASH;
 use std::net::IpAddr;
-use std::thread;
 
 const PROGRAM: &str = "balancer_ingress";
 const TCP: u8 = 6;
@@ -106,7 +106,8 @@ impl Katran {
     fn flow_tables(&mut self) -> Result<()> {
         let found = self.ebpf.map_mut("lru_mapping").context("no map lru_mapping")?;
         let mut tables: ArrayOfMaps<_, MapData> = found.try_into()?;
-        for cpu in 0..u32::try_from(thread::available_parallelism()?.get())? {
+        let processors = nr_cpus().map_err(|(path, error)| Error::new(error).context(path))?;
+        for cpu in 0..u32::try_from(processors)? {
             let shape =
                 aya_obj::Map::new_from_params(BPF_MAP_TYPE_LRU_HASH as u32, FLOW.0, FLOW.1, FLOWS, 0);
             let table = MapData::create(shape, "katran_flows", None)?;

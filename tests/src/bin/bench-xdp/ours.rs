@@ -284,20 +284,10 @@ fn backend(way: Way, number: u8, ifindex: u32) -> Backend {
     let (from, to) = ([10, 0, 0, 1], [10, 9, 0, number]);
     Backend {
         flags: flags | tables::BACKEND_TUNNEL4,
-        outer_sum: outer_sum(from, to),
         outer_src: [u32::from_ne_bytes(from), 0, 0, 0],
         outer_dst: [u32::from_ne_bytes(to), 0, 0, 0],
         ..plain
     }
-}
-
-/// As `Backend::outer_sum` says: version and length of the header, no identification, don't fragment, TTL 64, protocol 4,
-/// both addresses.
-fn outer_sum(from: [u8; 4], to: [u8; 4]) -> u32 {
-    let words = [[0x45, 0], [0, 0], [0x40, 0], [64, 4]];
-    let addresses = [[from[0], from[1]], [from[2], from[3]], [to[0], to[1]], [to[2], to[3]]];
-    let all = words.iter().chain(&addresses);
-    all.map(|word| u32::from(u16::from_ne_bytes(*word))).sum()
 }
 
 /// A multiplier with which each has a place of its own.

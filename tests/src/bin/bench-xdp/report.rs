@@ -52,7 +52,7 @@ impl Section {
         }
         let rows: Vec<Vec<String>> = self.rows.iter().map(|row| row.columns(&head)).collect();
         let head: Vec<&str> = head.iter().map(String::as_str).collect();
-        format!("{}, median (least - most):\n{}", self.title, table(&head, &rows))
+        format!("{}:\n{}", self.title, table(&head, &rows))
     }
 
     /// For programs.

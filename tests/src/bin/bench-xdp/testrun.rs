@@ -45,6 +45,8 @@ struct Bench {
     repeat: u32,
     figures: BTreeMap<(usize, Who), Vec<f64>>,
     floors: BTreeMap<&'static str, Vec<f64>>,
+    /// Rows that were not what they say, and are not measured again.
+    wrong: BTreeMap<(usize, Who), String>,
 }
 
 /// Measures all of it.
@@ -55,12 +57,20 @@ pub(crate) fn measure(setting: &Setting<'_>) -> Result<Vec<Section>> {
         bench.floors()?;
         for case in 0..bench.cases.len() {
             for who in bench.who(case) {
-                let figure = bench.one(case, who)?;
-                bench.figures.entry((case, who)).or_default().push(figure);
+                match bench.one(case, who) {
+                    Ok(figure) => bench.figures.entry((case, who)).or_default().push(figure),
+                    Err(error) => {
+                        bench.wrong.insert((case, who), format!("{error:#}"));
+                    }
+                }
             }
         }
     }
-    Ok(vec![bench.floor_section(), bench.section(), bench.variants()])
+    let mut sections = vec![bench.floor_section(), bench.section(), bench.variants()];
+    if !bench.wrong.is_empty() {
+        sections.push(bench.complaints());
+    }
+    Ok(sections)
 }
 
 impl Bench {
@@ -81,6 +91,7 @@ impl Bench {
             repeat: setting.repeat,
             figures: BTreeMap::new(),
             floors: BTreeMap::new(),
+            wrong: BTreeMap::new(),
         })
     }
 
@@ -91,6 +102,10 @@ impl Bench {
         list.retain(|who| *who == Who::Ours || variants);
         if self.katran.is_some() && self.cases[case].katran.is_some() {
             list.push(Who::Katran);
+        }
+        list.retain(|who| !self.wrong.contains_key(&(case, *who)));
+        if list.is_empty() {
+            return list;
         }
         let turn = self.figures.values().map(Vec::len).sum::<usize>() % list.len();
         list.rotate_left(turn);
@@ -176,7 +191,7 @@ impl Bench {
         });
         Section::new(
             "floors",
-            "The test's own loop, and what drives the programs below",
+            "The test's own loop, and what drives the programs below, median (least - most)",
             rows.collect(),
         )
     }
@@ -200,9 +215,19 @@ impl Bench {
         });
         Section::new(
             "testRun",
-            "BPF_PROG_TEST_RUN, nanoseconds a packet, the loop included",
+            "BPF_PROG_TEST_RUN, nanoseconds a packet, the loop and the driver included, median (least - most)",
             rows.collect(),
         )
+    }
+
+    fn complaints(&self) -> Section {
+        let rows = self.wrong.iter().map(|((case, who), why)| {
+            let mut row = Row::new(self.cases[*case].name);
+            row.text("whose", &format!("{who:?}"));
+            row.text("why", why);
+            row
+        });
+        Section::new("notMeasured", NOT_MEASURED, rows.collect())
     }
 
     fn variants(&self) -> Section {
@@ -228,7 +253,7 @@ impl Bench {
             }
         }
         rows.push(sizes);
-        Section::new("trace", "What a line for each decision costs, on and off", rows)
+        Section::new("trace", "What a line for each decision costs, nanoseconds a packet, median (least - most)", rows)
     }
 }
 
@@ -237,6 +262,8 @@ enum Before {
     Katran(u64),
 }
 
+/// The title of what makes the bench end with 1.
+pub(crate) const NOT_MEASURED: &str = "Not measured";
 const RETURN: &str = "1 return only";
 const LOOKUP: &str = "2 parse and one array lookup";
 const DRIVEN_RETURN: &str = "3 driver and return (one flow)";
