@@ -8,6 +8,7 @@
 //! | [`daemon`] | a started program with all its descendants, its log and every way to end it |
 //! | [`cplb`], [`keepalived`] | the two daemons, started in a node |
 //! | [`apiserver`], [`client`] | TLS servers that say who they are and whom they saw, and their client |
+//! | [`load`] | a server and clients that keep a TCP proxy busy |
 //! | [`crowd`] | thousands of connections that know whether they are still the same |
 //! | [`prober`] | an echo every 2 ms, and the gaps in the answers |
 //! | [`capture`] | frames with timestamps, and how often each crossed the switch |
@@ -38,6 +39,7 @@ pub mod forge;
 pub mod guest;
 pub mod inject;
 pub mod keepalived;
+pub mod load;
 pub mod native;
 pub mod netns;
 pub mod pair;

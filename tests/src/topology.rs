@@ -163,12 +163,16 @@ impl Lab {
 
     /// The three controllers of `examples/k0s.yaml`, `c1` to `c3`, and a `client`, on IPv4 and IPv6.
     pub fn k0s() -> Result<Self> {
+        Self::k0s_builder().build()
+    }
+
+    /// The same, to be built with a difference.
+    pub fn k0s_builder() -> Builder {
         Self::builder()
             .node("c1", &["192.168.122.37/24", "fd00:122::37/64"])
             .node("c2", &["192.168.122.185/24", "fd00:122::185/64"])
             .node("c3", &["192.168.122.87/24", "fd00:122::87/64"])
             .node("client", &["192.168.122.9/24", "fd00:122::9/64"])
-            .build()
     }
 
     /// The node of that name.

@@ -26,10 +26,10 @@ use anyhow::Context;
 use lb_common::health::HealthView;
 use lb_common::spec::Spec;
 use signals::{Event, Signals};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinError, JoinHandle};
 
 pub use leave::{leave_for, wait_for_leaving};
@@ -64,12 +64,47 @@ pub fn run(options: Options, loaded: Loaded, file: files::Watcher) -> anyhow::Re
     if let Err(error) = crate::sys::process::set_oom_score_adj(-900) {
         tracing::debug!(%error, "the kernel may kill this process for memory like any other");
     }
-    let run_dir = RunDir::open(&options.run_dir, PATIENCE)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("starting a runtime")?;
-    runtime.block_on(async { Daemon::start(options, loaded, run_dir, file)?.run().await })
+    runtime.block_on(async {
+        // From here on a signal asks for something, and no longer ends the process.
+        let mut signals = Signals::listen().context("listening for signals")?;
+        let Some((run_dir, read_again)) = enter(&options.run_dir, &mut signals).await? else {
+            return Ok(());
+        };
+        let mut daemon = Daemon::start(options, loaded, run_dir, file, signals)?;
+        if read_again {
+            daemon.start_reading("SIGHUP");
+        }
+        daemon.run().await
+    })
+}
+
+/// Locks the run directory, which may take as long as the guardian of the run before needs. `None`: told to stop
+/// meanwhile. True beside it: told to read the file again.
+async fn enter(path: &Path, signals: &mut Signals) -> anyhow::Result<Option<(RunDir, bool)>> {
+    let (tx, mut opened) = oneshot::channel();
+    let path = path.to_owned();
+    // Not a task: the runtime would wait for it at the end.
+    std::thread::Builder::new()
+        .name("rundir".into())
+        .spawn(move || tx.send(RunDir::open(&path, PATIENCE)).map_err(drop))
+        .context("starting a thread")?;
+    let mut read_again = false;
+    loop {
+        tokio::select! {
+            run_dir = &mut opened => return Ok(Some((run_dir.context("the run directory's thread ended")??, read_again))),
+            event = signals.next() => match event {
+                Event::Stop(signal) => {
+                    tracing::info!(signal, "told to stop before anything was begun");
+                    return Ok(None);
+                }
+                Event::Reload => read_again = true,
+            },
+        }
+    }
 }
 
 struct Daemon {
@@ -101,8 +136,8 @@ impl Daemon {
         loaded: Loaded,
         run_dir: RunDir,
         file: files::Watcher,
+        signals: Signals,
     ) -> anyhow::Result<Self> {
-        let signals = Signals::listen().context("listening for signals")?;
         // Started first: from the first address on there is somebody to take it down.
         let guardian = start_guardian(&run_dir);
         let (spec, spec_rx) = watch::channel(Arc::new(loaded.spec));
@@ -172,6 +207,7 @@ impl Daemon {
     async fn run(mut self) -> anyhow::Result<()> {
         notify::ready();
         let mut roles = self.driver.roles();
+        let mut links = self.reconciler.xdp_links();
         let mut tick = tokio::time::interval(Duration::from_millis(500));
         self.tell_guardian();
         loop {
@@ -189,6 +225,7 @@ impl Daemon {
                     }
                     self.tell_guardian();
                 }
+                Ok(()) = links.changed() => self.tell_guardian(),
                 read = finished(&mut self.reading) => self.reload(read),
                 _ = tick.tick() => self.tick(),
             }
@@ -302,17 +339,22 @@ impl Daemon {
     }
 
     fn tell_guardian(&mut self) {
-        let Some(guardian) = self.guardian.as_mut() else {
-            return;
-        };
+        if let Some(Err(error)) = self.try_to_tell_guardian() {
+            self.replace_guardian(&error.to_string());
+        }
+    }
+
+    /// `None` where there is no guardian.
+    fn try_to_tell_guardian(&mut self) -> Option<std::io::Result<()>> {
+        let guardian = self.guardian.as_mut()?;
+        let links = self.reconciler.xdp_links().borrow().clone();
         let message = Message::Holding {
             spec: Box::new(self.spec.borrow().as_ref().clone()),
             roles: self.driver.roles().borrow().as_ref().clone(),
             health: self.health.borrow().as_ref().clone(),
+            xdp_links: links.len(),
         };
-        if let Err(error) = guardian.tell(&message) {
-            self.replace_guardian(&error.to_string());
-        }
+        Some(guardian.tell(&message, &links))
     }
 
     fn replace_guardian(&mut self, why: &str) {
@@ -323,12 +365,8 @@ impl Daemon {
         self.guardian = start_guardian(&self.run_dir);
         self.guardian_since = Instant::now();
         *lock(&self.guardian_pid) = self.guardian.as_ref().map(Guardian::pid);
-        if let Some(guardian) = self.guardian.as_mut() {
-            let _ = guardian.tell(&Message::Holding {
-                spec: Box::new(self.spec.borrow().as_ref().clone()),
-                roles: self.driver.roles().borrow().as_ref().clone(),
-                health: self.health.borrow().as_ref().clone(),
-            });
+        if let Some(Err(error)) = self.try_to_tell_guardian() {
+            tracing::warn!(%error, "the new guardian does not listen; it is replaced again when there is news");
         }
     }
 

@@ -2,7 +2,7 @@
 //! it was. Written before the change, so that whoever comes after a crash can undo it.
 use lb_common::model::ServiceKey;
 use lb_common::plan::Sysctl;
-use lb_common::spec::IpvsTimeouts;
+use lb_common::spec::{IpvsTimeouts, RootArray};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -23,6 +23,8 @@ struct Entries {
     syncs: bool,
     /// What IPVS's timeouts were before us.
     timeouts: Option<IpvsTimeouts>,
+    /// Somebody else's array of programs that our XDP program is in.
+    root_array: Option<RootArray>,
 }
 
 /// The journal, in memory and on disk.
@@ -129,6 +131,16 @@ impl Journal {
     /// IPVS's timeouts were put back.
     pub(super) fn forget_timeouts(&mut self) {
         self.now.timeouts = None;
+    }
+
+    /// The array of programs that our XDP program is in.
+    pub(super) fn root_array(&self) -> Option<&RootArray> {
+        self.now.root_array.as_ref()
+    }
+
+    /// The XDP program is about to be put into an array of programs, or was taken out of it.
+    pub(super) fn entering(&mut self, array: Option<&RootArray>) {
+        self.now.root_array = array.cloned();
     }
 
     /// A label was taken away.

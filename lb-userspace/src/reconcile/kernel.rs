@@ -3,7 +3,7 @@ use super::journal::Journal;
 use super::view::{GuardView, ReconcileView};
 use crate::admin::{DestinationView, ServiceView};
 use crate::datapath::ipvs::{self, Ipvs, IpvsError};
-use crate::datapath::xdp::Xdp;
+use crate::datapath::xdp::{Xdp, chain};
 use crate::sys::guard::{Guard, GuardError};
 use crate::sys::modules;
 use crate::sys::rtnl::{Change, Rtnl, Watch};
@@ -294,6 +294,7 @@ impl Kernel {
         self.count(&ops, &have);
         // The guard's own lease first: a new holder's first packet must find it directing.
         self.renew_guard(want, roles, turn).await;
+        self.claim_root_array(want, turn);
         let set = ops.iter().any(|op| matches!(op, Op::SetForwarding(_)));
         if let Some(xdp) = self.xdp.as_mut().filter(|_| !set && want.forwarding.is_some()) {
             let problems = xdp.maintain(&mut self.rtnl).await;
@@ -308,6 +309,49 @@ impl Kernel {
         }
         turn.services = self.service_views(want);
         self.say_problems(&turn.problems);
+    }
+
+    /// The XDP program goes into somebody else's array of programs only where nobody's is, and after that was written
+    /// down: it stays there when this process dies.
+    fn claim_root_array(&mut self, want: &Desired, turn: &mut Turn) {
+        let wanted = want.forwarding.as_ref().and_then(|f| f.attach.root_array.as_ref());
+        let Some(array) = wanted else {
+            // Taken out of the file. Who only leaves lets it direct until the end.
+            if self.purpose == Purpose::Run {
+                self.leave_root_array(turn);
+            }
+            return;
+        };
+        let Some(xdp) = self.xdp.as_mut() else { return };
+        if xdp.has_claimed(array) {
+            return;
+        }
+        if self.journal.root_array() != Some(array) {
+            if let Err(why) = chain::is_free(array) {
+                turn.problems.push(why);
+                return;
+            }
+            self.leave_root_array(turn);
+            self.journal.entering(Some(array));
+            if let Err(error) = self.journal.save() {
+                turn.problems.push(format!("writing the journal: {error}"));
+                return;
+            }
+        }
+        if let Some(xdp) = self.xdp.as_mut() {
+            xdp.claim(array);
+        }
+    }
+
+    /// Takes the XDP program out of the array that the journal names.
+    fn leave_root_array(&mut self, turn: &mut Turn) {
+        let Some(array) = self.journal.root_array() else {
+            return;
+        };
+        match chain::take_out(array) {
+            Ok(_) => self.journal.entering(None),
+            Err(why) => turn.problems.push(why),
+        }
     }
 
     /// Renewals are the beat of a holder and no news; everything else is.
@@ -468,6 +512,7 @@ impl Kernel {
         }
         let ops = diff(&want, &have, false);
         let failed = self.apply(&ops, &mut turn).await;
+        self.leave_root_array(&mut turn);
         let done = ops.into_iter().filter(|op| !failed.contains(op)).collect();
         if turn.problems.is_empty() {
             self.journal.forget_timeouts();

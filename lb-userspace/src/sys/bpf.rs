@@ -6,14 +6,16 @@
 //! kernel's `include/uapi/linux/bpf.h`.
 #![expect(unsafe_code, reason = "bpf(2) has no safe wrapper")]
 
-use lb_common::abi::tables::{BACKENDS, RING_ROOM, SERVICES, VIPS};
+use lb_common::abi::tables::{BACKENDS, POOLS, RING_ROOM, SERVICES, VIPS};
 use lb_common::abi::{self, Ring, Side};
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 const MAP_LOOKUP_ELEM: i32 = 1;
 const MAP_UPDATE_ELEM: i32 = 2;
 const MAP_DELETE_ELEM: i32 = 3;
+const OBJ_GET: i32 = 7;
 const PROG_GET_FD_BY_ID: i32 = 13;
 const OBJ_GET_INFO_BY_FD: i32 = 15;
 const LINK_CREATE: i32 = 28;
@@ -211,6 +213,25 @@ pub fn program_info(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
     })
 }
 
+/// Opens what is pinned at that path, whatever it is.
+pub fn open_pinned(path: &str) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Attr {
+        path: u64,
+        fd: RawFd,
+        flags: u32,
+    }
+    let path = CString::new(path)?;
+    let mut attr = Attr {
+        path: path.as_ptr() as u64,
+        fd: 0,
+        flags: 0,
+    };
+    let fd = call(OBJ_GET, &mut attr)?;
+    // SAFETY: BPF_OBJ_GET gave a new descriptor, which nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Opens the program of that number. Needs CAP_SYS_ADMIN.
 pub fn program_by_id(id: u32) -> io::Result<OwnedFd> {
     by_id(PROG_GET_FD_BY_ID, id)
@@ -238,7 +259,7 @@ pub fn write(map: BorrowedFd<'_>, index: u32, value: &[u8]) -> io::Result<()> {
 pub fn side_bytes(side: &Side) -> &[u8] {
     const HEAD: usize = 2 * 8 + 4 * 4 + size_of::<abi::hash::Key>();
     const _: () = assert!(
-        size_of::<Side>() == HEAD + VIPS * 32 + SERVICES * 40 + BACKENDS * 64,
+        size_of::<Side>() == HEAD + VIPS * 32 + SERVICES * 40 + BACKENDS * 64 + POOLS * BACKENDS,
         "no padding, which would be bytes without a value"
     );
     // SAFETY: `Side` is `repr(C)`, of integers only and without padding, so all its bytes are initialised; the slice
@@ -262,6 +283,16 @@ pub fn read(map: BorrowedFd<'_>, index: u32, value: &mut [u8]) -> io::Result<()>
 /// Puts a program into an array of programs.
 pub fn set_program(array: BorrowedFd<'_>, index: u32, program: BorrowedFd<'_>) -> io::Result<()> {
     write(array, index, &program.as_raw_fd().to_ne_bytes())
+}
+
+/// The number of the program in a place of an array of programs.
+pub fn program_in(array: BorrowedFd<'_>, index: u32) -> io::Result<Option<u32>> {
+    let mut id = [0; 4];
+    match read(array, index, &mut id) {
+        Ok(()) => Ok(Some(u32::from_ne_bytes(id))),
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 /// Empties a place in an array of programs. An empty one stays empty.

@@ -1,11 +1,24 @@
-//! A node with the datapath in it, and a peer on the same cable.
-use anyhow::Result;
-use lb_common::plan::Forwarding;
+//! A director with the datapath in it, real servers and a client, on one switch.
+use anyhow::{Context, Result};
+use lb_common::abi::hash::Key;
+use lb_common::model::{Protocol, ServiceKey};
+use lb_common::plan::{Backend, Forwarder, Forwarding, Method};
 use lb_common::spec::XdpAttach;
 use lb_tests::topology::Lab;
+use lb_tests::veth::{self, Attached, PASS};
 use lb_userspace::datapath::xdp::{Xdp, object};
 use lb_userspace::sys::rtnl::{Link, Rtnl};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+pub(crate) const VIP: &str = "10.0.0.100";
+pub(crate) const VIP6: &str = "fd00::100";
+pub(crate) const PORT: u16 = 6443;
 
 /// The datapath in a node.
 pub(crate) struct Bench {
@@ -21,12 +34,29 @@ impl Bench {
         }
     }
 
-    pub(crate) async fn set(&mut self, forwarding: Forwarding) -> Vec<String> {
-        self.xdp.set(&forwarding, &mut self.rtnl).await
+    pub(crate) async fn set(&mut self, forwarding: &Forwarding) -> Vec<String> {
+        self.xdp.set(forwarding, &mut self.rtnl).await
     }
 
     pub(crate) async fn turn(&mut self) -> Vec<String> {
         self.xdp.maintain(&mut self.rtnl).await
+    }
+
+    /// Turns as the reconciler does until there is nothing to say, and gives what was said in the last one.
+    pub(crate) async fn settle(&mut self) -> Vec<String> {
+        let mut said = Vec::new();
+        for _ in 0..50 {
+            said = self.turn().await;
+            let known = self
+                .xdp
+                .view()
+                .is_some_and(|v| v.backends.iter().all(|b| !b.way.contains("not known")));
+            if said.is_empty() && known {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        said
     }
 
     pub(crate) async fn link(&mut self, name: &str) -> Link {
@@ -35,6 +65,12 @@ impl Bench {
 
     pub(crate) async fn index(&mut self, name: &str) -> u32 {
         self.link(name).await.index
+    }
+
+    /// The virtual IP on `eth0`, to real servers on these addresses.
+    pub(crate) async fn holding(&mut self, vip: &str, backends: &[&str]) -> Forwarding {
+        let eth0 = self.index("eth0").await;
+        with_service(forwarding(&[eth0]), vip, eth0, backends, Method::Direct)
     }
 }
 
@@ -49,21 +85,106 @@ pub(crate) fn cannot() -> Option<&'static str> {
     }
 }
 
-/// Runs `test` in node `a` of a lab of two.
-pub(crate) fn on_eth0(test: impl AsyncFnOnce(Bench) + Send) -> Result<()> {
-    in_lab(async |_: &Lab, bench: Bench| test(bench).await)
+/// The network of these tests, with what native XDP on veth needs.
+pub(crate) struct Net {
+    pub(crate) lab: Lab,
+    _ports: Vec<Attached>,
 }
 
-/// The same with the lab at hand: `a` and `b` on one switch.
-pub(crate) fn in_lab(test: impl AsyncFnOnce(&Lab, Bench) + Send) -> Result<()> {
-    let lab = Lab::builder()
-        .node("a", &["10.0.0.1/24", "fd00::1/64"])
-        .node("b", &["10.0.0.2/24", "fd00::2/64"])
-        .build()?;
-    lab.node("a")?.netns().run(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async { test(&lab, Bench::open().await).await });
-    })
+impl Net {
+    /// `a` directs, `b` and `c` serve, `client` asks.
+    pub(crate) fn new() -> Result<Self> {
+        let lab = Lab::builder()
+            .node("a", &["10.0.0.1/24", "fd00::1/64"])
+            .node("b", &["10.0.0.2/24", "fd00::2/64"])
+            .node("c", &["10.0.0.3/24", "fd00::3/64"])
+            .node("client", &["10.0.0.9/24", "fd00::9/64"])
+            .build()?;
+        let mut ports = Vec::new();
+        for node in lab.nodes() {
+            ports.push(veth::attach(lab.switch(), &format!("{}.eth0", node.name()), PASS)?);
+        }
+        veth::checksum_at_once(lab.node("client")?.netns(), "eth0")?;
+        Ok(Self { lab, _ports: ports })
+    }
+
+    /// Runs `test` in `a`, with the datapath opened there.
+    pub(crate) fn direct(&self, test: impl AsyncFnOnce(Bench) + Send) -> Result<()> {
+        self.lab.node("a")?.netns().run(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async { test(Bench::open().await).await });
+        })
+    }
+
+    /// Makes a node a real server of the virtual IP: it answers a connection with its name.
+    pub(crate) fn serve(&self, node: &str, vip: &str) -> Result<Server> {
+        let netns = self.lab.node(node)?.netns();
+        let prefix = if vip.contains(':') { "128 nodad" } else { "32" };
+        netns.sysctl("ipv4.conf.eth0.arp_ignore", "1")?;
+        netns.sysctl("ipv4.conf.eth0.arp_announce", "2")?;
+        netns.ip(&format!("address add {vip}/{prefix} dev lo\n"))?;
+        let address = SocketAddr::new(vip.parse()?, PORT);
+        let listener = netns.run(|| TcpListener::bind(address))?.context(vip.to_owned())?;
+        Ok(Server::start(listener, node.to_owned()))
+    }
+
+    /// The virtual IP is on the director's interface, as the reconciler puts it.
+    pub(crate) fn hold(&self, vip: &str) -> Result<()> {
+        let prefix = if vip.contains(':') { "64 nodad" } else { "24" };
+        self.lab
+            .node("a")?
+            .netns()
+            .ip(&format!("address add {vip}/{prefix} dev eth0\n"))
+    }
+
+    /// Who answers the client, or why nobody does.
+    pub(crate) fn ask(&self, vip: &str) -> Result<String> {
+        let address = SocketAddr::new(vip.parse()?, PORT);
+        let limit = Duration::from_millis(500);
+        let answer = self.lab.node("client")?.netns().run(|| {
+            let mut stream = TcpStream::connect_timeout(&address, limit)?;
+            stream.set_read_timeout(Some(limit))?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            Ok::<_, std::io::Error>(text)
+        })?;
+        Ok(answer?)
+    }
+}
+
+/// A real server.
+pub(crate) struct Server {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    fn start(listener: TcpListener, name: String) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        listener.set_nonblocking(true).unwrap();
+        let thread = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                match listener.accept() {
+                    Ok((mut stream, _)) => drop(stream.write_all(name.as_bytes())),
+                    Err(_) => std::thread::sleep(Duration::from_millis(2)),
+                }
+            }
+        });
+        Self {
+            stop,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
 }
 
 /// Nothing to forward, on these interfaces.
@@ -73,6 +194,39 @@ pub(crate) fn forwarding(interfaces: &[u32]) -> Forwarding {
         interfaces: BTreeSet::from_iter(interfaces.iter().copied()),
         vips: BTreeMap::new(),
         services: BTreeMap::new(),
-        key: Default::default(),
+        key: Key {
+            words: [7; 12],
+            last: 9,
+        },
     }
+}
+
+/// A virtual server more.
+pub(crate) fn with_service(
+    mut forwarding: Forwarding,
+    vip: &str,
+    interface: u32,
+    backends: &[&str],
+    method: Method,
+) -> Forwarding {
+    let address: IpAddr = vip.parse().unwrap();
+    let key = ServiceKey {
+        address,
+        port: PORT,
+        protocol: Protocol::Tcp,
+    };
+    let backends = backends.iter().map(|text| Backend {
+        address: text.parse().unwrap(),
+        weight: 1,
+        up: true,
+    });
+    let forwarder = Forwarder {
+        key,
+        method,
+        affinity: None,
+        backends: backends.collect(),
+    };
+    forwarding.vips.insert(address, interface);
+    forwarding.services.insert(key, forwarder);
+    forwarding
 }

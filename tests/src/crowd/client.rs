@@ -116,27 +116,29 @@ impl Crowd {
 
     /// Waits until each that is not broken has had an answer to a line that it sent from now on, or breaks.
     pub fn heard_again(&self, limit: Duration) -> Result<()> {
+        self.heard_again_where(limit, |_| true)
+    }
+
+    /// The same of some.
+    pub fn heard_again_where(&self, limit: Duration, wanted: impl Fn(&Member) -> bool) -> Result<()> {
         let now = Instant::now();
         // An answer that is under way may be to an earlier line; the second one cannot be.
         let before: Vec<u64> = lock(&self.members).iter().map(|m| m.answers).collect();
-        let again = |(m, before): (&Member, &u64)| m.broken.is_some() || m.answers >= before + 2;
+        let again =
+            |(m, before): (&Member, &u64)| m.broken.is_some() || m.answers >= before + 2 || !wanted(m);
         let found = wait::until("two more answers on each of the connections", limit, || {
             lock(&self.members).iter().zip(&before).all(again).then_some(())
         });
         found.with_context(|| {
             let members = self.members();
-            let late: Vec<&Member> = members
-                .iter()
-                .zip(&before)
-                .filter(|p| !again(*p))
-                .map(|p| p.0)
-                .collect();
+            let late = members.iter().zip(&before).filter(|pair| !again(*pair));
+            let late: Vec<&Member> = late.map(|pair| pair.0).collect();
+            let first = late.first().map(ToString::to_string).unwrap_or_default();
             format!(
-                "{} of {} after {:?}: {:?}",
+                "{} of {} after {:?}, such as {first}",
                 late.len(),
                 members.len(),
-                now.elapsed(),
-                late.first()
+                now.elapsed()
             )
         })
     }

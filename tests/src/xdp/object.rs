@@ -71,6 +71,13 @@ pub struct Counters {
     pub backends: Vec<Traffic>,
 }
 
+impl Counters {
+    /// Packets counted by reason or by service. What is of no service (a later fragment) is not in it.
+    pub fn total(&self) -> u64 {
+        self.reasons.iter().sum::<u64>() + self.services.iter().map(|s| s.packets).sum::<u64>()
+    }
+}
+
 /// The object's bytes. `cargo xtask test` names the file; without it the usual place below the workspace is tried.
 pub fn bytes() -> Result<Vec<u8>> {
     let usual = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/ebpf/lb.o");

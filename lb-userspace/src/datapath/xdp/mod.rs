@@ -11,6 +11,7 @@
 //! ```
 //! What the program does with a packet is `lb-ebpf`'s; what it is told is `lb_common::xdp`'s.
 pub mod attach;
+pub mod chain;
 mod control;
 mod neighbours;
 pub mod object;
@@ -25,11 +26,12 @@ use crate::sys::bpf::XdpMode;
 use crate::sys::ethtool;
 use crate::sys::rtnl::{Link, Rtnl};
 use attach::{AttachError, Attachment};
+use chain::{Next, Root};
 use control::Clock;
 use lb_common::abi::flow;
 use lb_common::abi::reason::{Reason, Verdict};
 use lb_common::plan::{Forwarder, Forwarding};
-use lb_common::spec;
+use lb_common::spec::{self, RootArray};
 use lb_common::xdp::{BackendKey, Image, Numbers, Reach, Resolved, compile};
 use neighbours::{Facts, Found, Freshness};
 use object::{Globals, Object, ObjectError};
@@ -38,10 +40,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tables::Tables;
 use trace::Trace;
-use view::{BackendView, FlowsView, ForwarderView, InterfaceView, XdpView};
+use view::{BackendView, FlowsView, ForwarderView, InterfaceView, MemberView, XdpView};
 
 /// How long the program directs when nobody renews. A little longer than the addresses' lease: the address goes first.
 const LEASE: Duration = Duration::from_secs(4);
@@ -69,7 +71,11 @@ pub struct Xdp {
     asked: Option<Instant>,
     refreshed: Option<Instant>,
     counted: Option<(Instant, FlowsView)>,
-    trace: Option<Trace>,
+    traces: Vec<Trace>,
+    next: Option<Next>,
+    root: Option<Root>,
+    /// The array that our program may be put into.
+    claimed: Option<RootArray>,
 }
 
 impl Xdp {
@@ -79,12 +85,11 @@ impl Xdp {
             trace: trace::is_wanted(),
             chain: false,
         };
-        let mut object = Object::load(globals)?;
+        let object = Object::load(globals)?;
         let clock = Clock::calibrate(&object).await?;
         let tables = Tables::new(&object)?;
         clock.set_units(&object, tables.processors())?;
-        let trace = if globals.trace { Trace::start(&mut object) } else { None };
-        Ok(Self {
+        let mut xdp = Self {
             object,
             clock,
             tables,
@@ -97,14 +102,63 @@ impl Xdp {
             asked: None,
             refreshed: None,
             counted: None,
-            trace,
-        })
+            traces: Vec::new(),
+            next: None,
+            root: None,
+            claimed: None,
+        };
+        xdp.read_traces();
+        Ok(xdp)
+    }
+
+    /// Reads what programs log that nobody reads yet.
+    fn read_traces(&mut self) {
+        if self.object.globals().trace {
+            self.traces.extend(Trace::start(&mut self.object));
+        }
     }
 
     /// What was asked for, while every interface that had the program still has it.
     pub fn observed(&self) -> Option<Forwarding> {
-        let intact = self.attached.values().all(Attachment::is_intact);
-        self.wanted.clone().filter(|_| intact)
+        let wanted = self.wanted.clone()?;
+        let array = wanted.attach.root_array.as_ref();
+        let entered = self.root.as_ref().is_none_or(|r| array.is_some_and(|a| r.is_intact(a)));
+        let attached = self.attached.values().all(Attachment::is_intact);
+        (attached && entered).then_some(wanted)
+    }
+
+    /// Whether our program may be put into this array.
+    pub fn has_claimed(&self, array: &RootArray) -> bool {
+        self.claimed.as_ref() == Some(array)
+    }
+
+    /// Our program may be put into this array: nobody else's is there, and the place is written down.
+    pub fn claim(&mut self, array: &RootArray) {
+        self.claimed = Some(array.clone());
+    }
+
+    /// Puts a program with other globals in this one's place, between two packets, on every interface. What is
+    /// remembered and counted goes on.
+    pub fn replace(&mut self, globals: Globals) -> Result<(), ObjectError> {
+        let object = self.object.reload(globals)?;
+        for attachment in self.attached.values() {
+            attachment.replace(&object)?;
+        }
+        if let Some(root) = &mut self.root {
+            root.put(&object).map_err(|causes| ObjectError::Other {
+                doing: "putting another program into `xdp.rootArray`".to_owned(),
+                causes,
+            })?;
+        }
+        self.traces.clear();
+        self.object = object;
+        self.read_traces();
+        Ok(())
+    }
+
+    /// With what the program was loaded.
+    pub fn globals(&self) -> Globals {
+        self.object.globals()
     }
 
     /// Makes it so. What cannot be is said by [`Self::maintain`], now and in each turn.
@@ -134,6 +188,7 @@ impl Xdp {
     ) -> anyhow::Result<()> {
         let links = rtnl.links().await?;
         self.links = links.into_iter().map(|l| (l.index, l)).collect();
+        self.follow(wanted.attach.next.as_deref(), problems)?;
         let mut facts = Facts {
             links: self.links.clone(),
             ..Facts::default()
@@ -142,7 +197,16 @@ impl Xdp {
         facts.read(rtnl, wanted).await?;
         self.found = facts.resolve(wanted, self.clock.unit());
         problems.append(&mut self.found.problems.clone());
-        self.attach(&facts.sites, wanted, problems);
+        match &wanted.attach.root_array {
+            Some(array) => {
+                self.attach(&BTreeMap::new(), wanted, problems);
+                self.enter(array, problems);
+            }
+            None => {
+                self.leave_array();
+                self.attach(&facts.sites, wanted, problems);
+            }
+        }
         self.write(wanted).await?;
         if !wanted.vips.is_empty() {
             self.clock.lease(&self.object, LEASE)?;
@@ -169,6 +233,50 @@ impl Xdp {
             }
         }
         sites
+    }
+
+    /// Hands what is passed to the program that is pinned at `next`, and to the one that takes its place there.
+    fn follow(&mut self, next: Option<&str>, problems: &mut Vec<String>) -> Result<(), ObjectError> {
+        let globals = Globals {
+            chain: next.is_some(),
+            ..self.object.globals()
+        };
+        if globals != self.object.globals() {
+            self.replace(globals)?;
+            self.next = None;
+        }
+        let Some(path) = next else { return Ok(()) };
+        match Next::open(path) {
+            Ok(next) if self.next.as_ref().is_some_and(|n| n.is(&next)) => {}
+            Ok(next) => match next.put_into(&mut self.object) {
+                Ok(()) => self.next = Some(next),
+                Err(why) => problems.push(why),
+            },
+            Err(why) => problems.push(why),
+        }
+        Ok(())
+    }
+
+    fn leave_array(&mut self) {
+        if let Some(root) = self.root.take() {
+            root.leave();
+        }
+    }
+
+    /// Has the program in the array.
+    fn enter(&mut self, array: &RootArray, problems: &mut Vec<String>) {
+        if self.root.as_ref().is_some_and(|r| r.is_intact(array)) || !self.has_claimed(array) {
+            return;
+        }
+        self.leave_array();
+        match Root::enter(&mut self.object, array) {
+            Ok(root) => {
+                tracing::info!("the XDP program is in {}", chain::shown(array));
+                self.root = Some(root);
+                self.read_traces();
+            }
+            Err(why) => problems.push(why),
+        }
     }
 
     /// Has the program on exactly these places.
@@ -221,6 +329,7 @@ impl Xdp {
             ),
         }
         self.attached.insert(site.interface, made);
+        self.read_traces();
         Ok(())
     }
 
@@ -299,6 +408,8 @@ impl Xdp {
         for index in all {
             self.detach(index);
         }
+        self.leave_array();
+        self.claimed = None;
         if let Err(error) = self.clock.lease(&self.object, Duration::ZERO) {
             tracing::debug!(%error, "the lease cannot be ended; it runs out");
         }
@@ -312,13 +423,18 @@ impl Xdp {
     /// What `status` shows. Counters that cannot be read are zero, which is said in the log.
     pub fn view(&mut self) -> Option<XdpView> {
         let wanted = self.wanted.clone()?;
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut view = XdpView {
+            read_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
             interfaces: self.attached.values().map(interface_view).collect(),
             trace: self.object.globals().trace,
             flows: self.flows(),
+            next: self.next.as_ref().map(|n| n.path().to_owned()),
+            root_array: self.root.as_ref().and(self.claimed.as_ref()).map(chain::shown),
             ..XdpView::default()
         };
         view.services = wanted.services.values().map(|s| self.forwarder(s)).collect();
+        view.backends = self.numbers.backends().map(|(n, key)| self.backend(n, key)).collect();
         for reason in Reason::ALL {
             let count = self.tables.reason(&self.object, *reason).unwrap_or_default();
             let list = match reason.verdict() {
@@ -353,30 +469,28 @@ impl Xdp {
     fn forwarder(&self, s: &Forwarder) -> ForwarderView {
         let number = self.numbers.services().find(|(_, key)| **key == s.key);
         let traffic = number.and_then(|(n, _)| self.tables.service(&self.object, n).ok());
-        let backend = |b: &lb_common::plan::Backend| {
-            let key = BackendKey {
-                address: b.address,
-                method: s.method,
-                protocol: s.key.protocol,
-                port: s.key.port,
-            };
-            let number = self.numbers.backends().find(|(_, k)| **k == key);
-            let traffic = number.and_then(|(n, _)| self.tables.backend(&self.object, n).ok());
-            let reach = self.found.resolved.backends.get(&(b.address, s.method));
-            BackendView {
-                address: b.address,
-                weight: b.weight,
-                up: b.up,
-                way: self.way(reach.copied().unwrap_or_default()),
-                traffic: traffic.unwrap_or_default().into(),
-            }
+        let member = |b: &lb_common::plan::Backend| MemberView {
+            address: b.address,
+            weight: b.weight,
+            up: b.up,
         };
         ForwarderView {
             key: s.key,
             method: s.method.name().to_owned(),
             affinity: s.affinity.map(|p| p.timeout.as_secs()),
             traffic: traffic.unwrap_or_default().into(),
-            backends: s.backends.iter().map(backend).collect(),
+            backends: s.backends.iter().map(member).collect(),
+        }
+    }
+
+    fn backend(&self, number: u16, key: &BackendKey) -> BackendView {
+        let traffic = self.tables.backend(&self.object, number).unwrap_or_default();
+        let reach = self.found.resolved.backends.get(&(key.address, key.method));
+        BackendView {
+            address: key.address,
+            method: key.method.name().to_owned(),
+            way: self.way(reach.copied().unwrap_or_default()),
+            traffic: traffic.into(),
         }
     }
 

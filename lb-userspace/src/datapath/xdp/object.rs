@@ -7,7 +7,7 @@ use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use lb_common::abi::{self, CONTROL_PROGRAM, XDP_PROGRAM, XDP_PROGRAM_FRAGS};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// What the program is compiled to before the verifier sees it. Another value needs another program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,6 +93,8 @@ pub struct Object {
     /// own for its own `NEXT`: the kernel lets programs of one kind only into an array of programs.
     frags: Option<Ebpf>,
     globals: Globals,
+    /// In every `NEXT`.
+    next: Option<OwnedFd>,
 }
 
 impl Object {
@@ -105,6 +107,9 @@ impl Object {
     pub fn reload(&self, globals: Globals) -> Result<Self, ObjectError> {
         let pins = self.pin_maps()?;
         let mut object = Self::load_with(globals, &mut on_maps_of(&pins))?;
+        if let Some(next) = &self.next {
+            object.set_next(next.as_fd()).map_err(|e| next_failed(&e))?;
+        }
         if self.frags.is_some() {
             object.need_frags()?;
         }
@@ -119,6 +124,7 @@ impl Object {
             ebpf,
             frags: None,
             globals,
+            next: None,
         })
     }
 
@@ -128,6 +134,9 @@ impl Object {
             let pins = self.pin_maps()?;
             let mut ebpf = parse(self.globals, &mut on_maps_of(&pins))?;
             verify(&mut ebpf, XDP_PROGRAM_FRAGS)?;
+            if let Some(next) = &self.next {
+                put_next(&ebpf, next.as_fd()).map_err(|e| next_failed(&e))?;
+            }
             self.frags = Some(ebpf);
         }
         Ok(())
@@ -165,17 +174,12 @@ impl Object {
         Ok(fd.as_fd())
     }
 
-    /// Lets the programs hand what they pass to `next`, or to nobody. They do so only when loaded with
-    /// [`Globals::chain`].
-    pub fn set_next(&self, next: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    /// Lets the programs hand what they pass to `next`. They do so only when loaded with [`Globals::chain`].
+    pub fn set_next(&mut self, next: BorrowedFd<'_>) -> io::Result<()> {
         for ebpf in [Some(&self.ebpf), self.frags.as_ref()].into_iter().flatten() {
-            match (map_fd(ebpf, abi::map::NEXT), next) {
-                (Ok(array), Some(program)) => bpf::set_program(array, 0, program)?,
-                (Ok(array), None) => bpf::unset_program(array, 0)?,
-                (Err(error), Some(_)) => return Err(io::Error::other(error)),
-                (Err(_), None) => {}
-            }
+            put_next(ebpf, next)?;
         }
+        self.next = Some(next.try_clone_to_owned()?);
         Ok(())
     }
 
@@ -223,6 +227,18 @@ fn parse(globals: Globals, loader: &mut EbpfLoader<'_>) -> Result<Ebpf, ObjectEr
         .override_global(abi::global::CHAIN, flag(globals.chain), globals.chain)
         .load(BYTES)
         .map_err(|e| loading(&e))
+}
+
+fn put_next(ebpf: &Ebpf, next: BorrowedFd<'_>) -> io::Result<()> {
+    let array = map_fd(ebpf, abi::map::NEXT).map_err(io::Error::other)?;
+    bpf::set_program(array, 0, next)
+}
+
+fn next_failed(error: &io::Error) -> ObjectError {
+    ObjectError::Other {
+        doing: "letting another program follow the XDP program (`xdp.next`)".to_owned(),
+        causes: error.to_string(),
+    }
 }
 
 fn program<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a Xdp, ObjectError> {

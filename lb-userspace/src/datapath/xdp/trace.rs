@@ -22,14 +22,20 @@ pub fn is_wanted() -> bool {
 pub(super) struct Trace(JoinHandle<()>);
 
 impl Trace {
-    /// Needs a tokio runtime. A program that logs nothing gives none.
+    /// Of those programs that nobody reads yet. Needs a tokio runtime. A program that logs nothing gives none.
     pub(super) fn start(object: &mut Object) -> Option<Self> {
         let mut loggers: Vec<_> = object
             .logging()
             .filter_map(|ebpf| {
-                EbpfLogger::init_with_logger(ebpf, Lines)
-                    .inspect_err(|error| tracing::warn!(%error, "the XDP program's log cannot be read"))
-                    .ok()
+                match EbpfLogger::init_with_logger(ebpf, Lines) {
+                    Ok(logger) => Some(logger),
+                    // It logs nothing, or is read already.
+                    Err(aya_log::Error::MapNotFound) => None,
+                    Err(error) => {
+                        tracing::warn!(%error, "the XDP program's log cannot be read");
+                        None
+                    }
+                }
             })
             .collect();
         if loggers.is_empty() {

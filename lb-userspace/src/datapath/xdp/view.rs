@@ -9,10 +9,14 @@ use std::net::IpAddr;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct XdpView {
+    /// When the counters were read: milliseconds since 1970.
+    pub read_ms: u64,
     /// Interfaces with the program.
     pub interfaces: Vec<InterfaceView>,
     /// Virtual servers that this node forwards.
     pub services: Vec<ForwarderView>,
+    /// Their real servers, each once: what went there through all of them.
+    pub backends: Vec<BackendView>,
     /// Packets that were handed to the kernel, by reason; those that never happened are left out.
     pub passed: BTreeMap<String, u64>,
     /// Packets that were dropped, by reason.
@@ -56,19 +60,29 @@ pub struct ForwarderView {
     /// What went through it.
     pub traffic: TrafficView,
     /// Who serves it.
-    pub backends: Vec<BackendView>,
+    pub backends: Vec<MemberView>,
 }
 
-/// A backend of a virtual server.
+/// A real server as one virtual server has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct BackendView {
+pub struct MemberView {
     /// Its own address.
     pub address: IpAddr,
     /// Its share; 0: it drains.
     pub weight: u32,
     /// Whether packets go there at all.
     pub up: bool,
+}
+
+/// A real server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackendView {
+    /// Its own address.
+    pub address: IpAddr,
+    /// `DR` or `TUN`.
+    pub method: String,
     /// `this node`, `02:00:00:00:00:01 on eth0`, or that its MAC address is not known.
     pub way: String,
     /// What went there.

@@ -139,8 +139,12 @@ pub(crate) fn all() -> Vec<Case> {
         Case {
             counted: Counted::Forwarded,
             known: false,
-            ..Case::hit("ICMP needing fragmentation", Frame::needs_fragmentation(port::DIRECT), 0)
-                .reach(katran(0.6, 75.0))
+            ..Case::hit(
+                "ICMP needing fragmentation",
+                Frame::needs_fragmentation(port::DIRECT),
+                0,
+            )
+            .reach(katran(0.6, 75.0))
         },
         Case::hit("UDP flow hit, 1 flow", Frame::udp(VIP4, port::DIRECT), 0),
         Case::hit("affinity, flow hit, 1 flow", v4(port::AFFINITY), 0),

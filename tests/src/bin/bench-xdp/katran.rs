@@ -11,8 +11,8 @@ use crate::objects;
 use anyhow::{Context, Error, Result, ensure};
 use aya::maps::{Array, ArrayOfMaps, HashMap, MapData};
 use aya::programs::ProgramFd;
-use aya::{Ebpf, EbpfLoader};
 use aya::util::nr_cpus;
+use aya::{Ebpf, EbpfLoader};
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_LRU_HASH;
 use std::net::IpAddr;
 
@@ -83,7 +83,11 @@ impl Katran {
         const VIPS: u32 = 512;
         let stats = self.ebpf.map("stats").context("no map stats")?;
         let stats: aya::maps::PerCpuArray<_, [u64; 2]> = stats.try_into()?;
-        Ok(stats.get(&(VIPS + 1), 0)?.iter().map(|[syn, other]| syn + other).sum())
+        Ok(stats
+            .get(&(VIPS + 1), 0)?
+            .iter()
+            .map(|[syn, other]| syn + other)
+            .sum())
     }
 
     /// Whether this row measured what it says.
@@ -98,7 +102,10 @@ impl Katran {
     }
 
     fn array<T: aya::Pod>(&mut self, name: &str) -> Result<Array<&mut MapData, T>> {
-        let found = self.ebpf.map_mut(name).with_context(|| format!("no map {name}"))?;
+        let found = self
+            .ebpf
+            .map_mut(name)
+            .with_context(|| format!("no map {name}"))?;
         found.try_into().with_context(|| format!("map {name}"))
     }
 
@@ -108,8 +115,7 @@ impl Katran {
         let mut tables: ArrayOfMaps<_, MapData> = found.try_into()?;
         let processors = nr_cpus().map_err(|(path, error)| Error::new(error).context(path))?;
         for cpu in 0..u32::try_from(processors)? {
-            let shape =
-                aya_obj::Map::new_from_params(BPF_MAP_TYPE_LRU_HASH as u32, FLOW.0, FLOW.1, FLOWS, 0);
+            let shape = aya_obj::Map::new_from_params(BPF_MAP_TYPE_LRU_HASH as u32, FLOW.0, FLOW.1, FLOWS, 0);
             let table = MapData::create(shape, "katran_flows", None)?;
             tables.set(cpu, &table, 0)?;
         }
@@ -128,7 +134,14 @@ impl Katran {
         Ok(())
     }
 
-    fn virtual_ip(&mut self, number: u32, address: IpAddr, port: u16, protocol: u8, flags: u32) -> Result<()> {
+    fn virtual_ip(
+        &mut self,
+        number: u32,
+        address: IpAddr,
+        port: u16,
+        protocol: u8,
+        flags: u32,
+    ) -> Result<()> {
         let mut key = [0; 20];
         match address {
             IpAddr::V4(a) => key[..4].copy_from_slice(&a.octets()),

@@ -4,17 +4,21 @@
 //! | --- | --- |
 //! | `testrun` | nanoseconds a packet by `BPF_PROG_TEST_RUN`, on one frame that a driver puts back |
 //! | `wire` | packets a second across a veth pair, from end to end |
+//! | `guest` | instructions a packet, where the clock counts them (QEMU's `-icount`), beside IPVS; only if named |
 //!
 //! Nothing here asserts that a reach is met; that the packets were counted as the row says is checked, since a figure of
 //! something else would be worse than none.
 mod cases;
 mod frames;
+mod guest;
 mod katran;
 mod objects;
 mod ours;
+mod rate;
 mod report;
 mod spread;
 mod testrun;
+mod wire;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
@@ -26,7 +30,7 @@ use std::path::PathBuf;
 /// The XDP datapath in figures.
 #[derive(Debug, Parser)]
 struct Cli {
-    /// Only these parts: testrun, wire.
+    /// Only these parts: testrun, wire; or guest.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// A balancer of Katran, built as an object: measured on the same packets.
@@ -63,6 +67,12 @@ fn main() -> Result<()> {
     if wanted("testrun") {
         sections.extend(testrun::measure(&setting)?);
     }
+    if wanted("wire") {
+        sections.push(rate::measure(&setting)?);
+    }
+    if cli.only.iter().any(|o| o == "guest") {
+        sections.push(guest::measure()?);
+    }
     report::print(&sections, cli.json);
     Ok(())
 }
@@ -71,7 +81,9 @@ fn main() -> Result<()> {
 fn stay() -> Result<()> {
     let own = Pid::from_raw(0);
     let allowed = sched_getaffinity(own)?;
-    let last = (0..CpuSet::count()).rev().find(|cpu| allowed.is_set(*cpu).unwrap_or(false));
+    let last = (0..CpuSet::count())
+        .rev()
+        .find(|cpu| allowed.is_set(*cpu).unwrap_or(false));
     let mut one = CpuSet::new();
     one.set(last.context("no processor to run on")?)?;
     sched_setaffinity(own, &one).context("staying on one processor")

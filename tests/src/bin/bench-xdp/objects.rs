@@ -21,7 +21,11 @@ unsafe impl<T: Copy + 'static> Pod for Plain<T> {}
 
 /// `cargo xtask bench` names the objects; without it the usual place below the workspace is tried.
 pub(crate) fn read(variable: &str, usual: &str) -> Result<Vec<u8>> {
-    let below = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/ebpf").join(usual);
+    let below = || {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+            .join("../target/ebpf")
+            .join(usual)
+    };
     let path = env::var_os(variable).map_or_else(below, PathBuf::from);
     fs::read(&path).with_context(|| format!("{}: cargo xtask build-ebpf makes it", path.display()))
 }
@@ -34,7 +38,9 @@ pub(crate) fn xdp<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a Xdp> {
 
 /// Has the verifier look at a program.
 pub(crate) fn load(ebpf: &mut Ebpf, name: &str) -> Result<()> {
-    let found = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;
+    let found = ebpf
+        .program_mut(name)
+        .with_context(|| format!("no program {name}"))?;
     let xdp: &mut Xdp = found.try_into().with_context(|| format!("program {name}"))?;
     xdp.load().with_context(|| format!("the verifier refuses {name}"))
 }

@@ -1,13 +1,17 @@
 //! The product's program, its maps filled as the daemon would: two virtual IPs, three backends of each kind.
 use crate::cases::{Case, Counted, port};
-use crate::frames::{NODE_MAC, VIP4, VIP6};
+use crate::frames::{NODE_MAC, NODE4, VIP4, VIP6};
 use crate::objects::{self, Plain};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, MapData, PerCpuArray};
 use aya::programs::{ProgramFd, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use lb_common::abi::{self, Backend, Reason, Ring, Service, Side, State, Traffic, Vip, flow, global, hash, map, tables};
-use std::net::IpAddr;
+use lb_common::abi::{self, Reason, Ring, Side, State, Traffic, flow, global, hash, map, tables};
+use lb_tests::xdp::image::{self, Places};
+use lb_tests::xdp::names::Names;
+use lb_tests::xdp::scene::{self, Backend, Scene, Service, Vip};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -65,11 +69,7 @@ impl Ours {
         objects::load(&mut ebpf, abi::XDP_PROGRAM)?;
         fill(&mut ebpf, ifindex)?;
         let mut take = |name| ebpf.take_map(name).with_context(|| format!("no map {name}"));
-        let (flows, services, reasons) = (
-            take(map::FLOWS)?,
-            take(map::SERVICE_STATS)?,
-            take(map::REASONS)?,
-        );
+        let (flows, services, reasons) = (take(map::FLOWS)?, take(map::SERVICE_STATS)?, take(map::REASONS)?);
         Ok(Self {
             flows: flows.try_into()?,
             services: services.try_into()?,
@@ -154,23 +154,19 @@ fn reasons(before: &Counts, after: &Counts) -> String {
 }
 
 fn fill(ebpf: &mut Ebpf, ifindex: u32) -> Result<()> {
-    let side = side(ifindex)?;
+    let scene = scene(ifindex)?;
     let mut sides: Array<&mut MapData, Plain<Side>> = array(ebpf, map::SIDES)?;
-    sides.set(0, Plain(*side), 0)?;
+    sides.set(0, Plain(*image::side(&scene, Places::Usual)?), 0)?;
     let mut rings: Array<&mut MapData, Ring> = array(ebpf, map::RINGS)?;
     for pool in 0..POOLS.len() {
-        let mut ring = [0; tables::RING_ROOM];
-        for (place, backend) in ring[..tables::RING].iter_mut().enumerate() {
-            *backend = u16::try_from(1 + pool * REPLICAS + place % REPLICAS)?;
-        }
-        rings.set(u32::try_from(pool)?, ring, 0)?;
+        rings.set(u32::try_from(pool)?, *image::ring(&scene, pool), 0)?;
     }
     let mut state: Array<&mut MapData, Plain<State>> = array(ebpf, map::STATE)?;
     let word = State {
         active: 0,
         lease_until: FOR_EVER,
-        stamp_shift: STAMP_SHIFT,
-        inserts: u64::from(u32::MAX),
+        stamp_shift: scene.stamp_shift,
+        inserts: scene.inserts,
     };
     Ok(state.set(0, Plain(word), 0)?)
 }
@@ -180,38 +176,45 @@ fn array<'a, T: aya::Pod>(ebpf: &'a mut Ebpf, name: &str) -> Result<Array<&'a mu
     found.try_into().with_context(|| format!("map {name}"))
 }
 
-fn side(ifindex: u32) -> Result<Box<Side>> {
-    let mut side = Box::new(Side {
-        vip_multiplier: 0,
-        service_multiplier: 0,
-        vip_count: 2,
-        vip_probes: 1,
-        service_probes: 1,
-        pad: 0,
+/// Both virtual IPs have all ports for TCP, and the direct one for UDP.
+fn scene(ifindex: u32) -> Result<Scene> {
+    let mut scene = Scene {
+        names: Names::default(),
         key: key(),
-        vips: [Vip::default(); tables::VIPS],
-        services: [Service::default(); tables::SERVICES],
-        backends: [Backend::default(); tables::BACKENDS],
-    });
-    let vips = [vip(VIP4.into(), 0), vip(VIP6.into(), 1)];
-    side.vip_multiplier = multiplier(&vips, tables::VIPS, |v, m| tables::vip_place(v.hi, v.lo, m))?;
-    for vip in vips {
-        side.vips[tables::vip_place(vip.hi, vip.lo, side.vip_multiplier) as usize] = vip;
-    }
-    let services = services()?;
-    side.service_multiplier = multiplier(&services, tables::SERVICES, |s, m| {
-        tables::service_place(s.key, m)
-    })?;
-    for service in services {
-        side.services[tables::service_place(service.key, side.service_multiplier) as usize] = service;
-    }
-    for (pool, (.., way)) in POOLS.iter().enumerate() {
-        for replica in 0..REPLICAS {
-            let number = 1 + pool * REPLICAS + replica;
-            side.backends[number] = backend(*way, u8::try_from(number)?, ifindex);
+        lease: true,
+        inserts: u64::from(u32::MAX),
+        stamp_shift: STAMP_SHIFT,
+        vips: vec![vip(VIP4.into(), 0), vip(VIP6.into(), 1)],
+        services: Vec::new(),
+        pools: Vec::new(),
+        backends: BTreeMap::new(),
+    };
+    for (pool, (port, affinity, way)) in POOLS.into_iter().enumerate() {
+        let first = 1 + pool * REPLICAS;
+        let numbers: Vec<u16> = (first..first + REPLICAS)
+            .map(u16::try_from)
+            .collect::<Result<_, _>>()?;
+        for number in &numbers {
+            scene
+                .backends
+                .insert(*number, backend(way, u8::try_from(*number)?, ifindex));
+        }
+        scene.pools.push((format!("{way:?}"), numbers));
+        let protocols: &[u8] = if port == port::DIRECT { &[TCP, UDP] } else { &[TCP] };
+        for (vip, bits) in [(0, 32), (1, 128)] {
+            for protocol in protocols {
+                scene.services.push(Service {
+                    vip,
+                    protocol: *protocol,
+                    port,
+                    pool,
+                    affinity: (affinity > 0).then_some((bits, affinity)),
+                    stats: u32::try_from(scene.services.len())?,
+                });
+            }
         }
     }
-    Ok(side)
+    Ok(scene)
 }
 
 /// Any key will do; the words differ.
@@ -227,79 +230,34 @@ fn key() -> hash::Key {
 }
 
 fn vip(address: IpAddr, index: u16) -> Vip {
-    let (hi, lo) = match address {
-        IpAddr::V4(a) => (tables::IPV4, u64::from(u32::from_ne_bytes(a.octets()))),
-        IpAddr::V6(a) => {
-            let [a, b, c, d, e, f, g, h, rest @ ..] = a.octets();
-            (
-                u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
-                u64::from_ne_bytes(rest),
-            )
-        }
-    };
     Vip {
-        hi,
-        lo,
+        name: format!("vip{index}"),
+        address,
         index,
+        vlans: Vec::new(),
         mac: NODE_MAC,
-        ..Vip::default()
     }
-}
-
-/// Both virtual IPs have all ports for TCP, and the direct one for UDP.
-fn services() -> Result<Vec<Service>> {
-    let mut list = Vec::new();
-    for vip in 0..2 {
-        for (pool, (port, affinity, _)) in POOLS.iter().enumerate() {
-            let protocols: &[u8] = if *port == port::DIRECT { &[TCP, UDP] } else { &[TCP] };
-            for protocol in protocols {
-                list.push(Service {
-                    key: tables::service_key(vip, *protocol, port.to_be()),
-                    pool: u32::try_from(pool)?,
-                    flags: if *affinity > 0 { tables::SERVICE_AFFINITY } else { 0 },
-                    affinity: *affinity,
-                    stats: u32::try_from(list.len())?,
-                    mask_hi: u64::MAX,
-                    mask_lo: u64::MAX,
-                });
-            }
-        }
-    }
-    Ok(list)
 }
 
 fn backend(way: Way, number: u8, ifindex: u32) -> Backend {
-    let flags = tables::BACKEND_ALIVE | tables::BACKEND_NEW | tables::BACKEND_REACHABLE;
-    let plain = Backend {
-        flags,
-        ifindex: if way == Way::Elsewhere { ifindex + 1 } else { ifindex },
+    let flags = scene::ALIVE | scene::NEW | tables::BACKEND_REACHABLE;
+    let tunnel = (way == Way::Tunnel).then(|| (NODE4.into(), Ipv4Addr::new(10, 9, 0, number).into()));
+    Backend {
+        name: format!("backend{number}"),
+        flags: flags
+            | if tunnel.is_some() {
+                tables::BACKEND_TUNNEL4
+            } else {
+                0
+            },
+        ifindex: if way == Way::Elsewhere {
+            ifindex + 1
+        } else {
+            ifindex
+        },
         mac: [2, 0, 0, 0, 0xbe, number],
         src_mac: NODE_MAC,
         mtu: 1500,
-        ..Backend::default()
-    };
-    if way != Way::Tunnel {
-        return plain;
+        tunnel,
     }
-    let (from, to) = ([10, 0, 0, 1], [10, 9, 0, number]);
-    Backend {
-        flags: flags | tables::BACKEND_TUNNEL4,
-        outer_src: [u32::from_ne_bytes(from), 0, 0, 0],
-        outer_dst: [u32::from_ne_bytes(to), 0, 0, 0],
-        ..plain
-    }
-}
-
-/// A multiplier with which each has a place of its own.
-fn multiplier<T>(list: &[T], places: usize, place: impl Fn(&T, u64) -> u32) -> Result<u64> {
-    let mut candidate = 0x9e37_79b9_7f4a_7c15_u64;
-    for _ in 0..10_000 {
-        let mut taken = vec![false; places];
-        let free = |taken: &mut Vec<bool>, at: u32| !std::mem::replace(&mut taken[at as usize], true);
-        if list.iter().all(|item| free(&mut taken, place(item, candidate))) {
-            return Ok(candidate);
-        }
-        candidate = candidate.wrapping_mul(0xd134_2543_de82_ef95).wrapping_add(2) | 1;
-    }
-    bail!("no multiplier gives {} entries places of their own in {places}", list.len())
 }

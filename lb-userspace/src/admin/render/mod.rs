@@ -1,4 +1,6 @@
 //! A status as a person reads it.
+mod xdp;
+
 use super::{ServiceView, Status};
 use crate::health::TargetReport;
 use crate::vrrp::{InstanceView, TransitionRecord};
@@ -7,13 +9,16 @@ use lb_common::vrrp::{Reason, State};
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The whole page.
-pub fn render(s: &Status) -> String {
+/// The whole page. `before` is an earlier status, if there is one: then there are rates.
+pub fn render(s: &Status, before: Option<&Status>) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
     let _ = head(&mut out, s);
     let _ = instances(&mut out, s);
     let _ = services(&mut out, s);
+    if let Some(now) = &s.kernel.xdp {
+        let _ = xdp::xdp(&mut out, now, before.and_then(|b| b.kernel.xdp.as_ref()));
+    }
     let _ = health(&mut out, s);
     let _ = transitions(&mut out, s);
     let _ = problems(&mut out, s);
@@ -108,7 +113,8 @@ fn services(out: &mut String, s: &Status) -> std::fmt::Result {
         return Ok(());
     }
     writeln!(out, "\nVIRTUAL SERVERS   {}", k.datapath)?;
-    if k.services.is_empty() {
+    let forwards = k.xdp.as_ref().is_some_and(|x| !x.services.is_empty());
+    if k.services.is_empty() && !forwards {
         writeln!(
             out,
             "  none on this node: only the holder of a virtual IP directs"
