@@ -1,6 +1,7 @@
 //! Everything that `cplb status` knows, as one value.
 use crate::health::HealthReport;
 use crate::reconcile::ReconcileView;
+use crate::track::TrackReport;
 use crate::vrrp::RoleView;
 use lb_common::plan::Service;
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,9 @@ pub struct Status {
     pub kernel: ReconcileView,
     /// Which real servers answer.
     pub health: HealthReport,
+    /// What priorities depend on besides interfaces.
+    #[serde(default)]
+    pub track: TrackReport,
 }
 
 /// An attempt to read the file again.

@@ -8,7 +8,7 @@ use crate::sys::guard::{Guard, GuardError};
 use crate::sys::modules;
 use crate::sys::rtnl::{Change, Rtnl, Watch};
 use lb_common::health::HealthView;
-use lb_common::model::MacAddr;
+use lb_common::model::{MacAddr, ServiceKey};
 use lb_common::plan::{
     self, AddressKey, Bound, Desired, Lifetime, LocalLink, Op, Place, Role, desired, diff,
 };
@@ -96,6 +96,8 @@ pub struct Turn {
     pub addresses_in_place: bool,
     /// What went wrong, as sentences.
     pub problems: Vec<String>,
+    /// Virtual servers that the datapath does not carry.
+    unable: BTreeSet<ServiceKey>,
     services: Vec<ServiceView>,
 }
 
@@ -170,7 +172,9 @@ impl Kernel {
                     let concerns_us = |c: &Change| match c {
                         Change::Resync | Change::Link(_) | Change::Address(_) => true,
                         Change::Route => xdp.is_some(),
-                        Change::Neighbour { interface, ip } => xdp.is_some_and(|x| x.watches(*interface, *ip)),
+                        Change::Neighbour { interface, ip } => {
+                            xdp.is_some_and(|x| x.watches(*interface, *ip))
+                        }
                     };
                     if changes.iter().any(concerns_us) {
                         return;
@@ -301,6 +305,7 @@ impl Kernel {
             turn.problems.extend(problems);
         }
         let failed = self.apply(&ops, turn).await;
+        turn.unable.extend(failed.iter().flat_map(carries));
         turn.addresses_in_place = !failed
             .iter()
             .any(|op| matches!(op, Op::PutAddress(a, _) if a.place != Place::Local));
@@ -314,7 +319,10 @@ impl Kernel {
     /// The XDP program goes into somebody else's array of programs only where nobody's is, and after that was written
     /// down: it stays there when this process dies.
     fn claim_root_array(&mut self, want: &Desired, turn: &mut Turn) {
-        let wanted = want.forwarding.as_ref().and_then(|f| f.attach.root_array.as_ref());
+        let wanted = want
+            .forwarding
+            .as_ref()
+            .and_then(|f| f.attach.root_array.as_ref());
         let Some(array) = wanted else {
             // Taken out of the file. Who only leaves lets it direct until the end.
             if self.purpose == Purpose::Run {
@@ -442,8 +450,19 @@ impl Kernel {
                 _ => None,
             };
             if let Some(why) = missing {
-                let tried = if name == "xdp" { self.ipvs_missing.as_ref() } else { None };
-                let tried = tried.map(|why| format!("; nor is there IPVS: {why}")).unwrap_or_default();
+                let without = spec
+                    .virtual_servers
+                    .iter()
+                    .filter(|v| self.datapath_of(v) == name);
+                turn.unable.extend(without.map(|v| v.key));
+                let tried = if name == "xdp" {
+                    self.ipvs_missing.as_ref()
+                } else {
+                    None
+                };
+                let tried = tried
+                    .map(|why| format!("; nor is there IPVS: {why}"))
+                    .unwrap_or_default();
                 turn.problems.push(format!(
                     "the virtual IPs are carried and nothing is balanced over {name}: {why}{tried}"
                 ));
@@ -587,10 +606,20 @@ impl Kernel {
                         .collect(),
                     guarded_packets: self.guarded,
                 }),
+            unable: turn.unable,
             problems: turn.problems,
             changes: self.changes,
             renewals: self.renewals,
         }
+    }
+}
+
+/// The virtual servers that are not carried while this change fails.
+fn carries(op: &Op) -> Vec<ServiceKey> {
+    match op {
+        Op::AddService(s) | Op::SetService(s) => vec![s.key],
+        Op::SetForwarding(f) => f.services.keys().copied().collect(),
+        _ => vec![],
     }
 }
 

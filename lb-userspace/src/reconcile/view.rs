@@ -1,7 +1,9 @@
 //! What the writer found and did, for `status`.
 use crate::admin::ServiceView;
 use crate::datapath::xdp::view::XdpView;
+use lb_common::model::ServiceKey;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// The kernel's side at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +19,9 @@ pub struct ReconcileView {
     pub services: Vec<ServiceView>,
     /// The XDP datapath, where it is used.
     pub xdp: Option<XdpView>,
+    /// Virtual servers that the datapath of this node does not carry, or would not if it held them.
+    #[serde(default)]
+    pub unable: BTreeSet<ServiceKey>,
     /// The director guard.
     pub guard: Option<GuardView>,
     /// What is wrong now, as sentences.

@@ -203,13 +203,12 @@ fn settle(account: Option<&Account>) -> io::Result<()> {
     unsafe {
         libc::setrlimit(libc::RLIMIT_CORE, &raw const zero);
         libc::umask(0o022);
-        if let Some(a) = account {
-            if libc::setgroups(a.groups.len(), a.groups.as_ptr()) != 0
+        if let Some(a) = account
+            && (libc::setgroups(a.groups.len(), a.groups.as_ptr()) != 0
                 || libc::setgid(a.gid) != 0
-                || libc::setuid(a.uid) != 0
-            {
-                return Err(io::Error::last_os_error());
-            }
+                || libc::setuid(a.uid) != 0)
+        {
+            return Err(io::Error::last_os_error());
         }
         // Ambient capabilities pass exec; a daemon that systemd gave some must not hand them on. A kernel that does not know
         // them has none to take away.

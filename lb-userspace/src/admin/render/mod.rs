@@ -3,6 +3,7 @@ mod xdp;
 
 use super::{ServiceView, Status};
 use crate::health::TargetReport;
+use crate::track::TrackView;
 use crate::vrrp::{InstanceView, TransitionRecord};
 use lb_common::health::Health;
 use lb_common::vrrp::{Reason, State};
@@ -80,6 +81,9 @@ fn instances(out: &mut String, s: &Status) -> std::fmt::Result {
         if let Some(conflict) = &i.conflict {
             writeln!(out, "  ! {conflict}")?;
         }
+        for t in s.track.instances.get(&i.name).into_iter().flatten() {
+            tracked(out, t)?;
+        }
         if let Some(rejected) = &i.last_rejected {
             let total: u64 = i.counters.rejected.values().sum();
             writeln!(
@@ -94,6 +98,23 @@ fn instances(out: &mut String, s: &Status) -> std::fmt::Result {
     Ok(())
 }
 
+/// What is well goes without saying.
+fn tracked(out: &mut String, t: &TrackView) -> std::fmt::Result {
+    let effect = match t.weight {
+        0 => "a fault".to_owned(),
+        w if w < 0 => format!("{w} to the priority"),
+        w => format!("without its +{w}"),
+    };
+    match (t.well, &t.why) {
+        (Some(false), why) => {
+            let why = why.as_deref().unwrap_or("it is to be well for a while yet");
+            writeln!(out, "  ! {} fails ({effect}): {why}", t.what)
+        }
+        (_, Some(why)) => writeln!(out, "  ! {} may fail soon: {why}", t.what),
+        (_, None) => Ok(()),
+    }
+}
+
 fn active(i: &InstanceView) -> String {
     match (i.state, i.active) {
         (State::Active, _) => "this node".into(),
@@ -102,7 +123,7 @@ fn active(i: &InstanceView) -> String {
         (State::Backup, None) => "not heard yet".into(),
         (State::Initialize, _) => i.fault.map_or_else(
             || "-".into(),
-            |f| format!("takes no part: {}", reason(&Reason::Fault(f))),
+            |f| format!("takes no part: {}", reason_text(&Reason::Fault(f))),
         ),
     }
 }
@@ -230,7 +251,7 @@ fn transitions(out: &mut String, s: &Status) -> std::fmt::Result {
             timestamp(t.at_ms),
             t.from,
             t.to,
-            reason(&t.reason)
+            reason_text(&t.reason)
         )?;
     }
     Ok(())
@@ -249,7 +270,7 @@ fn problems(out: &mut String, s: &Status) -> std::fmt::Result {
 }
 
 /// A reason as a sentence.
-pub(super) fn reason(r: &Reason) -> String {
+pub fn reason_text(r: &Reason) -> String {
     use lb_common::vrrp::FaultReason as F;
     match r {
         Reason::Startup => "the interface is usable".into(),
