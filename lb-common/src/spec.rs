@@ -166,7 +166,7 @@ pub struct Instance {
     pub preempt_delay: Duration,
     /// Between two adverts.
     pub advert_interval: AdvertInterval,
-    /// VRRPv2's password.
+    /// VRRPv2's password. Version 3 has none: there it is in no advert, and only the XDP datapath's hash is made of it.
     pub auth_pass: Option<AuthPass>,
     /// Multicast or unicast.
     pub transport: Transport,
@@ -403,21 +403,41 @@ pub struct RootArray {
 
 /// A text that keeps outsiders from computing the hash.
 #[derive(Clone, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(Serialize, Deserialize), serde(transparent))]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize),
+    serde(try_from = "String", into = "String")
+)]
 pub struct HashSeed(String);
+
+/// A seed of fewer than [`HashSeed::SHORTEST`] characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a seed of at least {} characters is needed", HashSeed::SHORTEST)]
+pub struct SeedTooShort;
 
 impl HashSeed {
     /// Fewer characters are too easily found by trying.
     pub const SHORTEST: usize = 16;
 
-    /// `None` for a text of fewer than [`Self::SHORTEST`] characters.
-    pub fn new(text: &str) -> Option<Self> {
-        (text.chars().count() >= Self::SHORTEST).then(|| Self(text.into()))
-    }
-
     /// As it was written.
     pub fn text(&self) -> &str {
         &self.0
+    }
+}
+
+impl TryFrom<String> for HashSeed {
+    type Error = SeedTooShort;
+    fn try_from(text: String) -> Result<Self, SeedTooShort> {
+        if text.chars().count() < Self::SHORTEST {
+            return Err(SeedTooShort);
+        }
+        Ok(Self(text))
+    }
+}
+
+impl From<HashSeed> for String {
+    fn from(seed: HashSeed) -> Self {
+        seed.0
     }
 }
 

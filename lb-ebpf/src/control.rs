@@ -1,13 +1,13 @@
 //! `cplb_control`: run by the loader through `BPF_PROG_TEST_RUN`, never attached. See `lb_common::abi::control`.
 use crate::maps::{Control, jiffies, nanoseconds};
-use crate::packet::Frame;
+use crate::packet::Xdp;
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_PASS};
 use aya_ebpf::programs::XdpContext;
 use lb_common::abi::control::{Command, MAGIC, Report, SET_ACTIVE, SET_LEASE, SET_UNITS};
 
 /// Does what the command in the packet says, and leaves the report there. `XDP_ABORTED`: it was no command.
 #[inline(always)]
-pub(crate) fn run(ctx: &XdpContext) -> u32 {
+pub(crate) fn run(ctx: XdpContext) -> u32 {
     match obey(ctx) {
         Some(()) => XDP_PASS,
         None => XDP_ABORTED,
@@ -15,8 +15,9 @@ pub(crate) fn run(ctx: &XdpContext) -> u32 {
 }
 
 #[inline(always)]
-fn obey(ctx: &XdpContext) -> Option<()> {
-    let command: &mut Command = Frame::of(ctx).at(0)?;
+fn obey(ctx: XdpContext) -> Option<()> {
+    let xdp = Xdp::<false>::new(ctx);
+    let command: &mut Command = xdp.frame().at_mut(0)?;
     let state = Control::get()?;
     if command.magic != MAGIC {
         return None;

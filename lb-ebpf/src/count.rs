@@ -2,16 +2,13 @@
 use crate::maps;
 use lb_common::abi::{Reason, Traffic};
 
-/// A packet that went to a backend.
+/// Whose packet it is.
 #[derive(Clone, Copy)]
-pub(crate) struct Forwarded {
-    /// Place of its service in `SERVICE_STATS`.
+pub(crate) struct Place {
+    /// In `SERVICE_STATS`.
     pub(crate) service: u32,
-    /// Its backend's number.
+    /// Number of the backend, and its place in `BACKEND_STATS`.
     pub(crate) backend: u32,
-    pub(crate) bytes: u64,
-    pub(crate) new: bool,
-    pub(crate) remembered: bool,
 }
 
 #[inline(always)]
@@ -22,19 +19,27 @@ pub(crate) fn reason(reason: Reason) {
 }
 
 #[inline(always)]
-pub(crate) fn forwarded(packet: Forwarded) {
-    if let Some(traffic) = maps::service_stats(packet.service) {
-        add(traffic, packet);
+pub(crate) fn forwarded(place: Place, bytes: u64, new: bool, remembered: bool) {
+    let one = Traffic {
+        packets: 1,
+        bytes,
+        new_flows: u64::from(new),
+        remembered: u64::from(remembered),
+    };
+    if let Some(traffic) = maps::service_stats(place.service) {
+        add(traffic, one);
     }
-    if let Some(traffic) = maps::backend_stats(packet.backend) {
-        add(traffic, packet);
+    if let Some(traffic) = maps::backend_stats(place.backend) {
+        add(traffic, one);
     }
 }
 
 #[inline(always)]
-fn add(traffic: &mut Traffic, packet: Forwarded) {
-    traffic.packets += 1;
-    traffic.bytes += packet.bytes;
-    traffic.new_flows += u64::from(packet.new);
-    traffic.remembered += u64::from(packet.remembered);
+fn add(traffic: &mut Traffic, more: Traffic) {
+    traffic.packets += more.packets;
+    traffic.bytes += more.bytes;
+    traffic.remembered += more.remembered;
+    if more.new_flows != 0 {
+        traffic.new_flows += 1;
+    }
 }

@@ -12,36 +12,48 @@
 //!
 //! Two rules hold on a packet's way. Everything is inlined: a call between two eBPF functions costs as much as the
 //! whole lookup of a service. And nothing is looked up but in arrays, whose lookup the kernel inlines too.
-#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
+mod affinity;
+mod chain;
+mod config;
 mod control;
 mod count;
 mod datapath;
+mod flow;
+mod fragment;
 mod lookup;
 mod maps;
 mod packet;
+mod receive;
 mod rewrite;
 mod select;
+mod too_big;
+mod traits;
+mod tunnel;
 
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 
 /// Its name is `lb_common::abi::XDP_PROGRAM`.
 #[xdp]
+#[inline(always)]
 pub(crate) fn cplb(ctx: XdpContext) -> u32 {
-    datapath::run(&ctx)
+    datapath::run::<false>(ctx)
 }
 
 /// The same for frames that span several buffers: `lb_common::abi::XDP_PROGRAM_FRAGS`.
 #[xdp(frags)]
+#[inline(always)]
 pub(crate) fn cplb_frags(ctx: XdpContext) -> u32 {
-    datapath::run(&ctx)
+    datapath::run::<true>(ctx)
 }
 
 /// Its name is `lb_common::abi::CONTROL_PROGRAM`.
 #[xdp]
+#[inline(always)]
 pub(crate) fn cplb_control(ctx: XdpContext) -> u32 {
-    control::run(&ctx)
+    control::run(ctx)
 }
 
 #[cfg(target_arch = "bpf")]

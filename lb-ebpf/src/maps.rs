@@ -3,15 +3,17 @@
     unsafe_code,
     reason = "map values are memory that the kernel and user space share with the program"
 )]
+use crate::packet::ethernet::Macs;
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::btf_maps::{Array, PerCpuArray};
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns};
 use aya_ebpf::macros::btf_map;
+use core::mem::offset_of;
 use core::ptr;
 use lb_common::abi::control::State;
 use lb_common::abi::flow::{self, Set, WAYS};
 use lb_common::abi::tables::{BACKENDS, POOLS, RING_ROOM, SERVICES};
-use lb_common::abi::{Backend, REASONS as REASON_COUNT, Ring, Side, Traffic};
+use lb_common::abi::{Backend, REASONS as REASON_COUNT, Ring, Side, Traffic, Vip};
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 
@@ -23,6 +25,10 @@ static SIDES: Array<Side, 2> = Array::new();
 static RINGS: Array<Ring, { 2 * POOLS }> = Array::new();
 #[btf_map]
 static FLOWS: Array<Set, { flow::SETS }, MMAPABLE> = Array::new();
+#[btf_map]
+static FRAGS: Array<u64, { flow::FRAGS }, MMAPABLE> = Array::new();
+#[btf_map]
+static BUDGET: PerCpuArray<Budget, 1> = PerCpuArray::new();
 #[btf_map]
 static SERVICE_STATS: PerCpuArray<Traffic, SERVICES> = PerCpuArray::new();
 #[btf_map]
@@ -74,6 +80,18 @@ pub(crate) fn side(active: u64) -> Option<&'static Side> {
     SIDES.get_ptr((active & 1) as u32).map(|side| unsafe { &*side })
 }
 
+/// The same value, of which neither compiler nor verifier knows more than that it is below `BELOW`, a power of two.
+///
+/// Where several ways meet, the compiler would write what follows once for each constant that they bring, and the
+/// verifier would go through it once for each: 3 lengths of a link header, 2 families, 5 meanings...
+#[inline(always)]
+pub(crate) fn plain<const BELOW: u32>(side: &'static Side, value: u32) -> u32 {
+    const { assert!(BELOW.is_power_of_two(), "it becomes a mask") };
+    // SAFETY: a field of it.
+    let zero = unsafe { ptr::read_volatile(&raw const side.zero) };
+    value.wrapping_add(zero) & (BELOW - 1)
+}
+
 /// What the pool's Maglev table says of a place below `RING`.
 #[inline(always)]
 pub(crate) fn ring(active: u64, pool: u32, place: u32) -> u32 {
@@ -90,6 +108,43 @@ pub(crate) fn backend(side: &'static Side, number: u32) -> &'static Backend {
     let number = number as usize & (BACKENDS - 1);
     // SAFETY: the number is within the table by its mask.
     unsafe { side.backends.as_ptr().add(number).as_ref_unchecked() }
+}
+
+/// The virtual IP's MAC address as the first bytes of a word.
+#[inline(always)]
+pub(crate) fn mac(vip: &Vip) -> u64 {
+    const {
+        assert!(
+            offset_of!(Vip, pad) == offset_of!(Vip, mac) + 6 && offset_of!(Vip, mac).is_multiple_of(8),
+            "it is read as a word"
+        );
+    };
+    // SAFETY: both fields, of bytes, one after the other.
+    u64::from_le_bytes(unsafe { *ptr::from_ref(vip).byte_add(offset_of!(Vip, mac)).cast() })
+}
+
+/// Its MAC addresses as a frame begins with them: the backend's, then the interface's.
+#[inline(always)]
+pub(crate) fn macs(backend: &Backend) -> Macs {
+    const {
+        assert!(
+            offset_of!(Backend, src_mac) == offset_of!(Backend, mac) + 6,
+            "they are read as one"
+        )
+    };
+    // SAFETY: both fields, of bytes, one after the other.
+    let macs: &Macs = unsafe { &*ptr::from_ref(backend).byte_add(offset_of!(Backend, mac)).cast() };
+    Macs {
+        first: macs.first,
+        last: macs.last,
+    }
+}
+
+/// An outer address as IPv6's header has it.
+#[inline(always)]
+pub(crate) fn outer(address: &[u32; 4]) -> [u64; 2] {
+    // SAFETY: the same bytes.
+    unsafe { ptr::from_ref(address).cast::<[u64; 2]>().read_unaligned() }
 }
 
 /// What a backend is to a pool: `MEMBER_*`.
@@ -119,21 +174,42 @@ impl Slot {
     }
 }
 
-/// The set of words where a flow with this hash can be.
+/// The set of words where a flow with some hash can be.
 #[derive(Clone, Copy)]
 pub(crate) struct Ways(*mut u64);
 
 impl Ways {
     #[inline(always)]
-    pub(crate) fn of(hash: u64) -> Option<Self> {
-        FLOWS.get_ptr_mut(flow::set_of(hash)).map(|set| Self(set.cast()))
-    }
-
-    #[inline(always)]
     pub(crate) fn way(self, way: usize) -> Slot {
         // SAFETY: the mask keeps it within the set.
         Slot(unsafe { self.0.add(way & (WAYS - 1)) })
     }
+}
+
+/// Where a flow with this hash can be.
+#[inline(always)]
+pub(crate) fn ways(hash: u64) -> Option<Ways> {
+    FLOWS.get_ptr_mut(flow::set_of(hash)).map(|set| Ways(set.cast()))
+}
+
+/// Where the word of a fragmented packet with this hash is.
+#[inline(always)]
+pub(crate) fn fragment(hash: u64) -> Option<Slot> {
+    FRAGS.get_ptr_mut(flow::fragment_of(hash)).map(Slot)
+}
+
+/// How many words this processor has added to `FLOWS`.
+#[repr(C)]
+pub(crate) struct Budget {
+    /// In this part of a stamp's unit.
+    pub(crate) window: u64,
+    pub(crate) used: u64,
+}
+
+#[inline(always)]
+pub(crate) fn budget() -> Option<&'static mut Budget> {
+    // SAFETY: the element is this processor's own, and nothing interrupts an XDP program to run another one on it.
+    BUDGET.get_ptr_mut(0).map(|budget| unsafe { &mut *budget })
 }
 
 /// This processor's counters.

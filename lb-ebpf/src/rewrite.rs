@@ -1,37 +1,56 @@
-//! To the backend, on the network that it shares with this node.
-#![expect(unsafe_code, reason = "a helper of the kernel is a foreign function")]
-use crate::packet::Frame;
+//! To the backend.
+use crate::maps;
+use crate::packet::Xdp;
 use crate::packet::ethernet::{Ethernet, Link};
 use crate::packet::ipv4::Ipv4;
-use aya_ebpf::bindings::xdp_action::XDP_TX;
-use aya_ebpf::helpers::generated::bpf_redirect;
-use aya_ebpf::programs::XdpContext;
-use lb_common::abi::tables::BACKEND_REACHABLE;
+use crate::packet::ipv6::Ipv6;
+use crate::receive::Arrived;
+use crate::traits::Traits;
+use crate::tunnel;
+use aya_ebpf::bindings::xdp_action::{XDP_PASS, XDP_TX};
+use lb_common::abi::tables::{BACKEND_LOCAL, BACKEND_REACHABLE, BACKEND_TUNNEL4, BACKEND_TUNNEL6};
 use lb_common::abi::{Backend, GUARD_TTL, Reason};
 
+/// Makes the frame one for the backend. The answer is the program's verdict.
 #[inline(always)]
-pub(crate) fn to_backend(
-    ctx: &XdpContext,
-    frame: Frame,
+pub(crate) fn to_backend<const FRAGS: bool>(
+    xdp: &mut Xdp<FRAGS>,
     link: Link,
+    arrived: &Arrived,
     backend: &Backend,
 ) -> Result<u32, Reason> {
-    if backend.flags & BACKEND_REACHABLE == 0 {
+    let how = backend.flags & (BACKEND_LOCAL | BACKEND_REACHABLE | BACKEND_TUNNEL4 | BACKEND_TUNNEL6);
+    if how == BACKEND_REACHABLE {
+        guard(xdp, link, arrived.traits)?;
+        let ethernet: &mut Ethernet = xdp.frame().at_mut(0).ok_or(Reason::NotIp)?;
+        ethernet.set_macs(maps::macs(backend));
+    } else if how & BACKEND_LOCAL != 0 {
+        return Ok(XDP_PASS);
+    } else if how & BACKEND_REACHABLE == 0 {
         return Err(Reason::NoNeighbour);
+    } else {
+        tunnel::encapsulate(xdp, link, arrived, backend)?;
     }
-    let ip: &mut Ipv4 = frame.at(link.l3).ok_or(Reason::BadIp)?;
-    ip.set_ttl(GUARD_TTL);
-    let ethernet: &mut Ethernet = frame.at(0).ok_or(Reason::BadIp)?;
-    ethernet.dst = backend.mac;
-    ethernet.src = backend.src_mac;
-    Ok(send(ctx, backend))
+    if backend.ifindex == xdp.ingress() {
+        return Ok(XDP_TX);
+    }
+    Ok(xdp.redirect(backend.ifindex))
 }
 
+/// Lowers the TTL to what no director forwards.
 #[inline(always)]
-fn send(ctx: &XdpContext, backend: &Backend) -> u32 {
-    if backend.ifindex == ctx.ingress_ifindex() as u32 {
-        return XDP_TX;
+pub(crate) fn guard<const FRAGS: bool>(
+    xdp: &mut Xdp<FRAGS>,
+    link: Link,
+    traits: Traits,
+) -> Result<(), Reason> {
+    let frame = xdp.frame();
+    if traits.any(Traits::V6) {
+        let ip: &mut Ipv6 = frame.at_mut(link.l3).ok_or(Reason::BadIp)?;
+        ip.hop_limit = GUARD_TTL;
+    } else {
+        let ip: &mut Ipv4 = frame.at_mut(link.l3).ok_or(Reason::BadIp)?;
+        ip.lower_ttl(GUARD_TTL);
     }
-    // SAFETY: the helper takes numbers.
-    unsafe { bpf_redirect(backend.ifindex, 0) as u32 }
+    Ok(())
 }

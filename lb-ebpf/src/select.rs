@@ -1,103 +1,122 @@
 //! Which backend.
-use crate::datapath::Now;
-use crate::maps::{self, Slot, Ways};
-use crate::packet::transport::Tcp;
-use lb_common::abi::flow::{self, ESTABLISHED, WAYS};
+//!
+//! A flow that is remembered stays where it is for as long as its backend lives. Any other goes by the client's
+//! affinity, where its service has one, and then by the Maglev table, which is the same on every node: so a new holder
+//! sends nearly every flow where it was without having been told.
+use crate::config::Config;
+use crate::count::Place;
+use crate::flow::{self, Found};
+use crate::maps::Ways;
+use crate::receive::Flow;
+use crate::traits::Traits;
+use crate::{affinity, maps};
 use lb_common::abi::tables::{MEMBER_ALIVE, MEMBER_NEW, RING};
-use lb_common::abi::{Backend, Reason, Service, hash};
+use lb_common::abi::{Backend, Reason, flow as word, hash};
 
-/// What a packet says about its flow.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Meaning {
-    /// A SYN: a new connection, of which nothing is remembered before its client has answered.
-    Opens,
-    /// TCP data or acknowledgements.
-    Continues,
-    /// A FIN or RST, or flags that mean nothing: goes where the flow goes.
-    Other,
+/// Where a packet goes.
+#[derive(Clone, Copy)]
+pub(crate) struct Choice {
+    pub(crate) place: Place,
+    pub(crate) backend: &'static Backend,
+    /// It begins a flow.
+    pub(crate) new: bool,
+    /// The flow table said so.
+    pub(crate) remembered: bool,
 }
 
-impl Meaning {
+impl Choice {
     #[inline(always)]
-    pub(crate) fn of_tcp(tcp: &Tcp) -> Self {
-        if tcp.opens() {
-            Self::Opens
-        } else if tcp.continues() {
-            Self::Continues
-        } else {
-            Self::Other
+    pub(crate) fn of(config: &Config, flow: &Flow, number: u32, new: bool, remembered: bool) -> Self {
+        let place = Place {
+            service: flow.service.stats,
+            backend: number,
+        };
+        Self {
+            place,
+            backend: maps::backend(config.side, number),
+            new,
+            remembered,
         }
     }
 }
 
-/// A packet of a service.
-pub(crate) struct Flow {
-    pub(crate) service: &'static Service,
-    pub(crate) hash: u64,
-    pub(crate) meaning: Meaning,
-}
-
-/// Where it goes.
-#[derive(Clone, Copy)]
-pub(crate) struct Choice {
-    pub(crate) number: u32,
-    pub(crate) backend: &'static Backend,
-    pub(crate) new: bool,
-    pub(crate) remembered: bool,
-}
-
 #[inline(always)]
-pub(crate) fn choose(now: &Now, flow: &Flow) -> Result<Choice, Reason> {
-    let ways = Ways::of(flow.hash).ok_or(Reason::NoBackend)?;
-    let new = flow.meaning == Meaning::Opens;
-    if let Some((slot, word)) = find(ways, flow.hash) {
-        let number = flow::backend(word);
+pub(crate) fn choose(config: &Config, traits: Traits, flow: &Flow) -> Result<Choice, Reason> {
+    let ways = maps::ways(flow.hash).ok_or(Reason::NoBackend)?;
+    let opens = traits.any(Traits::OPENS);
+    let mut known = None;
+    if let Some(found) = flow::find(ways, flow.hash) {
+        let number = word::backend(found.word);
+        // A SYN begins a connection even if its addresses and ports had one before.
+        let wanted = if opens {
+            MEMBER_ALIVE | MEMBER_NEW
+        } else {
+            MEMBER_ALIVE
+        };
+        if serves(config, flow, number, wanted) {
+            if !traits.any(Traits::ERROR) {
+                refresh(config, flow, ways, found);
+            }
+            return Ok(Choice::of(config, flow, number, opens, true));
+        }
+        let slot = found.slot(ways, flow.hash);
+        if opens {
+            // Nothing is remembered of a SYN; and should the old backend come back, this flow is not its.
+            slot.write(0);
+        }
+        known = Some(slot);
+    }
+    let new = traits.any(Traits::OPENS.and(Traits::DATAGRAM));
+    let number = fresh(config, flow, new)?;
+    if traits.any(Traits::CONTINUES.and(Traits::DATAGRAM)) && config.may_insert() {
+        let stamp = config.stamp();
+        if let Some(slot) = known.or_else(|| flow::victim(ways, flow.hash, stamp)) {
+            slot.write(word::word(flow.hash, stamp, word::PROBATION, number));
+        }
+        if flow.service.affinity != 0 {
+            affinity::set(config, flow, number);
+        }
+    }
+    Ok(Choice::of(config, flow, number, new, false))
+}
+
+/// The backend of a flow that is not remembered.
+#[inline(always)]
+fn fresh(config: &Config, flow: &Flow, new: bool) -> Result<u32, Reason> {
+    if flow.service.affinity != 0 {
         let wanted = if new {
             MEMBER_ALIVE | MEMBER_NEW
         } else {
             MEMBER_ALIVE
         };
-        if maps::member(now.side, flow.service.pool, number) & wanted == wanted {
-            let backend = maps::backend(now.side, number);
-            refresh(slot, word, now.stamp());
-            return Ok(Choice {
-                number,
-                backend,
-                new,
-                remembered: true,
-            });
+        if let Some(number) = affinity::get(config, flow)
+            && serves(config, flow, number, wanted)
+        {
+            return Ok(number);
         }
     }
-    let place = hash::place(flow.hash, RING as u32);
-    let number = maps::ring(now.active, flow.service.pool, place);
-    if number == 0 {
-        return Err(Reason::NoBackend);
+    let place = hash::place(flow.ring, RING as u32);
+    match maps::ring(config.active, flow.service.pool, place) {
+        0 => Err(Reason::NoBackend),
+        number => Ok(number),
     }
-    Ok(Choice {
-        number,
-        backend: maps::backend(now.side, number),
-        new,
-        remembered: false,
-    })
 }
 
+/// Whether the backend is all that to the flow's service.
 #[inline(always)]
-fn find(ways: Ways, hash: u64) -> Option<(Slot, u64)> {
-    for way in 0..WAYS {
-        let slot = ways.way(way);
-        let word = slot.read();
-        if flow::is_of(word, hash) {
-            return Some((slot, word));
-        }
-    }
-    None
+fn serves(config: &Config, flow: &Flow, number: u32, wanted: u8) -> bool {
+    maps::member(config.side, flow.service.pool, number) & wanted == wanted
 }
 
 /// Seen again. Written only if that says more than is there, so that the cache line stays every processor's.
 #[inline(always)]
-fn refresh(slot: Slot, word: u64, stamp: u64) {
-    let fresh = flow::word(word, stamp, ESTABLISHED, flow::backend(word));
-    if fresh != word {
-        slot.write(fresh);
+fn refresh(config: &Config, flow: &Flow, ways: Ways, found: Found) {
+    let seen = found.word;
+    let now = word::word(seen, config.stamp(), word::ESTABLISHED, word::backend(seen));
+    if now != seen {
+        found.slot(ways, flow.hash).write(now);
+        if flow.service.affinity != 0 {
+            affinity::keep(config, flow, word::backend(seen));
+        }
     }
 }

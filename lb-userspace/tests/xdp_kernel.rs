@@ -6,6 +6,14 @@
 
 #[path = "xdp_kernel/support.rs"]
 mod support;
+#[path = "xdp_kernel/daemon.rs"]
+mod daemon;
+#[path = "xdp_kernel/links.rs"]
+mod links;
+#[path = "xdp_kernel/others.rs"]
+mod others;
+#[path = "xdp_kernel/traffic.rs"]
+mod traffic;
 
 use anyhow::Result;
 use lb_tests::skip;

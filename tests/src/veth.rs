@@ -25,6 +25,8 @@ const BPF_XDP: u32 = 37;
 const XDP_FLAGS_DRV_MODE: u32 = 4;
 /// `ETHTOOL_STXCSUM` of `linux/ethtool.h`.
 const SET_TX_CHECKSUMS: u32 = 0x17;
+/// `ETHTOOL_SFLAGS`: all of the flags at once, of which a veth has but the two for VLAN tags.
+const SET_FLAGS: u32 = 0x26;
 /// `ETHTOOL_SGRO`.
 const SET_RECEIVE_OFFLOAD: u32 = 0x2c;
 
@@ -90,6 +92,13 @@ pub fn checksum_at_once(netns: &Netns, interface: &str) -> Result<()> {
 pub fn receive_offload(netns: &Netns, interface: &str, on: bool) -> Result<()> {
     let set = netns.run(|| ethtool(interface, SET_RECEIVE_OFFLOAD, on))?;
     set.with_context(|| format!("receive offload of {interface} of {}", netns.name()))
+}
+
+/// Leaves VLAN tags where they are: in the frames that go out and in those that come in. A veth that takes them out
+/// gives its peer frames without one, and the tag beside them, where no program sees it.
+pub fn leave_vlan_tags(netns: &Netns, interface: &str) -> Result<()> {
+    let set = netns.run(|| ethtool(interface, SET_FLAGS, false))?;
+    set.with_context(|| format!("VLAN tags of {interface} of {}", netns.name()))
 }
 
 fn load(instructions: &[u64]) -> io::Result<OwnedFd> {

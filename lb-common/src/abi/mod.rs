@@ -21,6 +21,7 @@ pub mod control;
 pub mod flow;
 pub mod hash;
 pub mod reason;
+pub mod steer;
 pub mod tables;
 
 pub use control::{Command, Report, State};
@@ -69,3 +70,6 @@ pub mod global {
 /// Frames with this TTL or hop limit, or less, are never forwarded; one that is forwarded leaves with exactly this. So
 /// no frame passes two directors, whatever they believe, and a backend that hands it on to a pod still can.
 pub const GUARD_TTL: u8 = 4;
+
+/// TTL or hop limit of what the program sends on its own: a tunnel's outer header, an answer that a packet is too big.
+pub const OUTER_TTL: u8 = 64;

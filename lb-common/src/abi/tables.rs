@@ -118,8 +118,8 @@ pub struct Side {
     pub vip_probes: u32,
     /// How many places are looked at for a service, 1 to [`PROBES`].
     pub service_probes: u32,
-    /// 0.
-    pub pad: u32,
+    /// 0. The program adds it to numbers of which the verifier is to know less.
+    pub zero: u32,
     /// The hash's.
     pub key: Key,
     /// By [`vip_place`] and the places after it, round the end.

@@ -3,13 +3,14 @@
 mod health;
 
 use super::raw::native::{Api, ControlPlaneLoadBalancer, Spec as RawSpec};
+use super::raw::server::MAGLEV;
 use super::raw::{
-    ConnectionSync, Garp, Granularity, IpvsTimeouts, Metadata, Port, RealServer, SorryServer, SyncGroup,
-    Tunnel, VirtualServer, VrrpInstance,
+    ConnectionSync, Garp, Granularity, IpvsTimeouts, Metadata, Port, RealServer, RootArray, SorryServer,
+    SyncGroup, Tunnel, VirtualServer, VrrpInstance, Xdp,
 };
 use super::{API_VERSION, KIND};
 use crate::model::{Forwarding, Scheduler, SchedulerFlags};
-use crate::spec::{self, DatapathKind, Instance, InterfaceSelector, Spec, Transport};
+use crate::spec::{self, DatapathKind, Instance, InterfaceSelector, Spec, Transport, XdpMode};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -43,6 +44,7 @@ impl From<&Spec> for ControlPlaneLoadBalancer {
                     instance: named(&c.instance),
                 }),
                 ipvs_timeouts: s.timeouts.as_ref().map(timeouts),
+                xdp: (s.xdp != spec::Xdp::default()).then(|| xdp(&s.xdp)),
                 // Every virtual server below names its port.
                 api: None::<Api>,
             }),
@@ -62,6 +64,24 @@ fn timeouts(t: &spec::IpvsTimeouts) -> IpvsTimeouts {
         tcp: seconds(t.tcp),
         tcp_fin: seconds(t.tcp_fin),
         udp: seconds(t.udp),
+    }
+}
+
+fn xdp(x: &spec::Xdp) -> Xdp {
+    let mode = match x.attach.mode {
+        XdpMode::Auto => "auto",
+        XdpMode::Native => "native",
+        XdpMode::Generic => "generic",
+    };
+    Xdp {
+        hash_seed: x.hash_seed.as_ref().map(|s| s.text().into()),
+        // It has no effect in somebody else's array.
+        mode: x.attach.root_array.is_none().then(|| mode.into()),
+        next: x.attach.next.clone(),
+        root_array: x.attach.root_array.as_ref().map(|r| RootArray {
+            path: Some(r.path.clone()),
+            index: Some(r.index.into()),
+        }),
     }
 }
 
@@ -117,7 +137,10 @@ fn server(v: &spec::VirtualServer) -> VirtualServer {
         ports: Some([Port::Number(i64::from(v.key.port))].into()),
         protocol: Some(v.key.protocol.name().into()),
         datapath: Some(datapath(v.datapath).into()),
-        lb_algo: Some(v.scheduler.name().into()),
+        lb_algo: Some(match (v.datapath, v.scheduler) {
+            (DatapathKind::Xdp, Scheduler::MaglevHash) => MAGLEV.into(),
+            (_, scheduler) => scheduler.name().into(),
+        }),
         scheduler_flags: some(flags(v.scheduler, v.flags).into_iter()),
         lb_kind: Some(v.forwarding.name().into()),
         tunnel: match v.forwarding {

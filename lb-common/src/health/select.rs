@@ -30,7 +30,8 @@ pub enum Choice {
 pub struct Candidate {
     /// Which one.
     pub server: RealServer,
-    /// Its share of new connections among the others; 0: none.
+    /// Its share of new connections among the others; 0: none. Of one that is not alive: what it would be, for a hash that
+    /// must not move everybody's connections because one server is away.
     pub weight: u32,
     /// Whether connections that it has go on. One that is not alive is to be out of the datapath, and what it had cut.
     pub alive: bool,
@@ -87,24 +88,30 @@ fn candidate(
     let serves = match choice {
         Choice::Healthy => health == Health::Up,
         Choice::Answering => health == Health::Unready,
-        Choice::All => true,
+        // One that drains is in nobody's need.
+        Choice::All => server.weight > 0,
         Choice::Sorry => false,
     };
-    let weight = match (serves, ramping) {
-        (false, _) => 0,
-        (true, false) => server.weight,
-        (true, true) => {
-            let whole = server.weight.saturating_mul(SCALE);
-            let share = u64::from(view.share(vs, server).unwrap_or(100));
-            let part = u64::from(whole) * share / 100;
-            u32::try_from(part).unwrap_or(whole).max(server.weight.min(1))
-        }
+    let alive = serves || health != Health::Down;
+    let weight = if alive && !serves {
+        0
+    } else if ramping {
+        ramped(server.weight, view.share(vs, server))
+    } else {
+        server.weight
     };
     Candidate {
         server: server.clone(),
         weight,
-        alive: serves || health != Health::Down,
+        alive,
     }
+}
+
+/// A share of a weight, on the finer scale; never nothing of something.
+fn ramped(weight: u32, share: Option<u8>) -> u32 {
+    let whole = weight.saturating_mul(SCALE);
+    let part = u64::from(whole) * u64::from(share.unwrap_or(100)) / 100;
+    u32::try_from(part).unwrap_or(whole).max(weight.min(1))
 }
 
 #[cfg(test)]

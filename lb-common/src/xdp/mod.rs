@@ -12,6 +12,7 @@ pub mod numbers;
 mod place;
 pub mod resolved;
 pub mod ring;
+pub mod seed;
 
 pub use image::{Image, TooMany, compile};
 pub use numbers::{BackendKey, Numbers};

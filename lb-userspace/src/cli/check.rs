@@ -4,8 +4,9 @@ use crate::config::{LoadError, Loaded, Overrides, Report};
 use lb_common::config::GoDuration;
 use lb_common::config::raw::native::ControlPlaneLoadBalancer;
 use lb_common::health::{Probe, Trust};
+use lb_common::plan::xdp_cannot;
 use lb_common::spec::{
-    Instance, InterfaceSelector, Listener, Spec, Track, Tracked, Transport, VirtualServer,
+    DatapathKind, Instance, InterfaceSelector, Listener, Spec, Track, Tracked, Transport, VirtualServer,
 };
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -260,6 +261,17 @@ fn checked(v: &VirtualServer) -> String {
     )
 }
 
+/// Which, as far as the file alone can say.
+fn datapath(v: &VirtualServer) -> String {
+    match (v.datapath, xdp_cannot(v)) {
+        (DatapathKind::Auto, None) => "ipvs, or xdp where the kernel has no IPVS".into(),
+        (DatapathKind::Auto, Some(why)) => format!("ipvs; not xdp: {why}"),
+        (DatapathKind::Ipvs, _) => "ipvs".into(),
+        (DatapathKind::Xdp, _) => "xdp".into(),
+        (DatapathKind::Proxy, _) => "proxy".into(),
+    }
+}
+
 fn server(v: &VirtualServer, out: &mut dyn Write) -> io::Result<()> {
     let persistence = v.persistence.map_or_else(
         || "no persistence".to_owned(),
@@ -271,12 +283,13 @@ fn server(v: &VirtualServer, out: &mut dyn Write) -> io::Result<()> {
     } else {
         format!("{} ({key})", v.name)
     };
-    writeln!(
-        out,
-        "virtual server {name}: {}, {}, {persistence}",
-        v.scheduler,
-        v.forwarding.name()
-    )?;
+    let algorithm = match v.datapath {
+        DatapathKind::Xdp => "maglev",
+        DatapathKind::Auto | DatapathKind::Ipvs | DatapathKind::Proxy => v.scheduler.name(),
+    };
+    let kind = v.forwarding.name();
+    writeln!(out, "virtual server {name}: {algorithm}, {kind}, {persistence}")?;
+    writeln!(out, "  datapath {}", datapath(v))?;
     writeln!(out, "  {}", checked(v))?;
     for r in &v.real_servers {
         let address = std::net::SocketAddr::new(r.address, r.port);

@@ -53,8 +53,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         section("at the start, and while another node holds the virtual IPs", &backup);
         let more: Vec<Op> = holder.into_iter().filter(|op| !backup.contains(op)).collect();
         section("besides, while this node holds all of them", &more);
-        if !kernel.has_ipvs() && !loaded.spec.virtual_servers.is_empty() {
-            println!("! this kernel has no IPVS: the virtual IPs would be carried and nothing balanced (modprobe ip_vs)");
+        for line in reconcile::foreseen(&loaded.spec, &role(true), &mut kernel).await? {
+            println!("! {line}");
         }
         Ok(ExitCode::SUCCESS)
     })

@@ -160,7 +160,7 @@ mod tests {
                 "connectionSync": null, "timeouts": null,
                 "xdp": {"hashSeed": null, "attach": {"mode": "auto", "next": null, "rootArray": null}}});
             let roles = view("Active", true, None);
-            let line = json!({"holding": {"spec": spec, "roles": roles, "health": {"down": []}, "xdpLinks": links}});
+            let line = json!({"holding": {"spec": spec, "roles": roles, "health": {"down": []}, "xdp_links": links}});
             format!("{line}\n").into_bytes()
         };
         let (ours, theirs) = UnixStream::pair().unwrap();

@@ -9,14 +9,19 @@
 //! A turn writes nothing while the election's heartbeat is old: a holder that hung must look at the wire before it
 //! renews, and until the election has turned once more nobody here knows whether this node still holds anything.
 mod apply;
+mod clear;
+mod facilities;
+mod guard;
 mod journal;
 mod kernel;
 mod observe;
+mod show;
 mod view;
 
 pub use kernel::{Extent, Kernel, Purpose};
 pub use view::{GuardView, ReconcileView};
 
+use crate::datapath::xdp;
 use crate::vrrp::{Command, Commander, Heartbeat, RoleView};
 use lb_common::health::HealthView;
 use lb_common::plan::{Context, Desired, LEASE, Role, desired, diff};
@@ -309,6 +314,19 @@ pub async fn planned(
         wanted.peers.extend(&there.peers);
     }
     Ok(diff(&want, &have, false))
+}
+
+/// What else is to be known beforehand, for `cplb plan`: which datapath, where the XDP program would be, what is missing.
+pub async fn foreseen(spec: &Spec, roles: &[Role], kernel: &mut Kernel) -> anyhow::Result<Vec<String>> {
+    let mut turn = kernel::Turn::default();
+    let mut said = Vec::new();
+    if let Some(forwarding) = wanted(spec, roles, kernel).forwarding {
+        said = xdp::foresee(&forwarding, &mut kernel.rtnl).await?;
+    }
+    kernel.note_missing(spec, &mut turn);
+    said.extend(turn.problems);
+    said.extend(kernel.remarks(spec));
+    Ok(said)
 }
 
 /// After a turn that failed: again in 100 ms, then twice as long each time, up to the renewal's own beat.

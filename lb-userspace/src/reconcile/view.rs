@@ -24,6 +24,8 @@ pub struct ReconcileView {
     pub unable: BTreeSet<ServiceKey>,
     /// The director guard.
     pub guard: Option<GuardView>,
+    /// What the file asks for and is not done here, and what else is to be known of it, as sentences.
+    pub remarks: Vec<String>,
     /// What is wrong now, as sentences.
     pub problems: Vec<String>,
     /// Changes made to the kernel since the start, renewals not counted.

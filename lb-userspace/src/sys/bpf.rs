@@ -15,7 +15,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 const MAP_LOOKUP_ELEM: i32 = 1;
 const MAP_UPDATE_ELEM: i32 = 2;
 const MAP_DELETE_ELEM: i32 = 3;
+const MAP_CREATE: i32 = 0;
+const OBJ_PIN: i32 = 6;
 const OBJ_GET: i32 = 7;
+/// `BPF_MAP_TYPE_PROG_ARRAY`
+const PROGRAM_ARRAY: u32 = 3;
 const PROG_GET_FD_BY_ID: i32 = 13;
 const OBJ_GET_INFO_BY_FD: i32 = 15;
 const LINK_CREATE: i32 = 28;
@@ -229,6 +233,43 @@ pub fn open_pinned(path: &str) -> io::Result<OwnedFd> {
     };
     let fd = call(OBJ_GET, &mut attr)?;
     // SAFETY: BPF_OBJ_GET gave a new descriptor, which nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Pins something at a path on a BPF filesystem.
+pub fn pin(object: BorrowedFd<'_>, path: &str) -> io::Result<()> {
+    #[repr(C)]
+    struct Attr {
+        path: u64,
+        fd: RawFd,
+        flags: u32,
+    }
+    let path = CString::new(path)?;
+    let mut attr = Attr {
+        path: path.as_ptr() as u64,
+        fd: object.as_raw_fd(),
+        flags: 0,
+    };
+    call(OBJ_PIN, &mut attr).map(drop)
+}
+
+/// Makes an array of so many programs, all of one kind.
+pub fn program_array(places: u32) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Attr {
+        kind: u32,
+        key: u32,
+        value: u32,
+        places: u32,
+    }
+    let mut attr = Attr {
+        kind: PROGRAM_ARRAY,
+        key: 4,
+        value: 4,
+        places,
+    };
+    let fd = call(MAP_CREATE, &mut attr)?;
+    // SAFETY: BPF_MAP_CREATE gave a new descriptor, which nobody else knows.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

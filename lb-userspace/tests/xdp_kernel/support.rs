@@ -4,6 +4,10 @@ use lb_common::abi::hash::Key;
 use lb_common::model::{Protocol, ServiceKey};
 use lb_common::plan::{Backend, Forwarder, Forwarding, Method};
 use lb_common::spec::XdpAttach;
+use lb_common::wire::tcp::ACK;
+use lb_tests::capture::{Capture, Frame};
+use lb_tests::forge::{self, Hop};
+use lb_tests::inject::FrameSender;
 use lb_tests::topology::Lab;
 use lb_tests::veth::{self, Attached, PASS};
 use lb_userspace::datapath::xdp::{Xdp, object};
@@ -17,7 +21,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub(crate) const VIP: &str = "10.0.0.100";
-pub(crate) const VIP6: &str = "fd00::100";
 pub(crate) const PORT: u16 = 6443;
 
 /// The datapath in a node.
@@ -85,6 +88,12 @@ pub(crate) fn cannot() -> Option<&'static str> {
     }
 }
 
+/// What a program said, for a skip's one line.
+pub(crate) fn first_line(error: &anyhow::Error) -> String {
+    let text = error.to_string();
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
 /// The network of these tests, with what native XDP on veth needs.
 pub(crate) struct Net {
     pub(crate) lab: Lab,
@@ -137,6 +146,43 @@ impl Net {
             .ip(&format!("address add {vip}/{prefix} dev eth0\n"))
     }
 
+    /// Segments of flows that nobody knows, from the client to the virtual IP, until it is stopped.
+    pub(crate) fn stream(&self, vip: &str) -> Result<Stream> {
+        let client = self.lab.node("client")?;
+        let director = FrameSender::new(self.lab.node("a")?, "eth0")?.mac();
+        let sender = FrameSender::new(client, "eth0")?;
+        let hop = Hop {
+            from: sender.mac(),
+            to: director,
+        };
+        let from = client.address(vip.contains(':'))?;
+        let to = SocketAddr::new(vip.parse()?, PORT);
+        let mut segments = Vec::new();
+        for port in 10_000..11_000 {
+            segments.push(forge::segment(hop, SocketAddr::new(from, port), to, 1, ACK)?);
+        }
+        let mut arrivals = Vec::new();
+        for node in ["b", "c"] {
+            let ours = move |f: &Frame| !f.outgoing && f.ip().is_some_and(|ip| ip.source == from && ip.destination == to.ip());
+            arrivals.push(Capture::start(self.lab.node(node)?.netns(), ours)?);
+        }
+        Ok(Stream {
+            sender: Background::start(move |stop| {
+                let mut sent = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    // A little at a time: a veth's queue is short.
+                    for segment in segments.iter().cycle().skip(sent % segments.len()).take(20) {
+                        sender.send(segment).unwrap();
+                        sent += 1;
+                    }
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                sent
+            }),
+            arrivals,
+        })
+    }
+
     /// Who answers the client, or why nobody does.
     pub(crate) fn ask(&self, vip: &str) -> Result<String> {
         let address = SocketAddr::new(vip.parse()?, PORT);
@@ -152,38 +198,68 @@ impl Net {
     }
 }
 
-/// A real server.
-pub(crate) struct Server {
+/// Work on a thread until it is told to stop.
+struct Background<T> {
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<T>>,
 }
 
-impl Server {
-    fn start(listener: TcpListener, name: String) -> Self {
+impl<T: Send + 'static> Background<T> {
+    fn start(work: impl FnOnce(&AtomicBool) -> T + Send + 'static) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
-        listener.set_nonblocking(true).unwrap();
-        let thread = std::thread::spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                match listener.accept() {
-                    Ok((mut stream, _)) => drop(stream.write_all(name.as_bytes())),
-                    Err(_) => std::thread::sleep(Duration::from_millis(2)),
-                }
-            }
-        });
+        let told = stop.clone();
         Self {
             stop,
-            thread: Some(thread),
+            thread: Some(std::thread::spawn(move || work(&told))),
         }
+    }
+
+    fn finish(mut self) -> T {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap()
     }
 }
 
-impl Drop for Server {
+impl<T> Drop for Background<T> {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// What [`Net::stream`] sends.
+pub(crate) struct Stream {
+    sender: Background<usize>,
+    arrivals: Vec<Capture>,
+}
+
+impl Stream {
+    /// How many were sent, and how many arrived at a real server.
+    pub(crate) fn finish(self) -> (usize, usize) {
+        let sent = self.sender.finish();
+        // The last ones are still on their way.
+        std::thread::sleep(Duration::from_millis(100));
+        let arrived = self.arrivals.into_iter().map(|c| c.finish().unwrap().len()).sum();
+        (sent, arrived)
+    }
+}
+
+/// A real server.
+pub(crate) struct Server(#[expect(dead_code, reason = "ends when it is dropped")] Background<()>);
+
+impl Server {
+    fn start(listener: TcpListener, name: String) -> Self {
+        listener.set_nonblocking(true).unwrap();
+        Self(Background::start(move |stop| {
+            while !stop.load(Ordering::Relaxed) {
+                match listener.accept() {
+                    Ok((mut stream, _)) => drop(stream.write_all(name.as_bytes())),
+                    Err(_) => std::thread::sleep(Duration::from_millis(2)),
+                }
+            }
+        }))
     }
 }
 

@@ -4,33 +4,43 @@ use super::frame::Frame;
 use super::image::Places;
 use super::model::{Counted, Flow, Model, Outcome, Verdict};
 use super::names::Names;
-use super::object::{Counters, Object};
+use super::object::{Counters, Loan, Object};
 use super::scene::{ELSEWHERE, Scene};
+use super::tally::Tally;
 use super::wire;
 use anyhow::{Context, Result, bail, ensure};
 use lb_common::abi::flow::{self, WAYS};
 use lb_common::abi::reason::Verdict as Kind;
 use std::fmt::Write;
+use std::mem;
 
-/// Where cases are tried: the program and the judge, side by side.
+/// Where cases are tried: the program and the judge, side by side; or the judge alone.
 pub struct Desk {
-    object: Object,
+    object: Option<Loan>,
     model: Model,
     scene: Scene,
     places: Places,
     sent: usize,
+    /// As they were after the last packet.
+    counters: Counters,
+    /// Packets that the object had counted before.
+    before: u64,
 }
 
 impl Desk {
     /// Cases begin with `scene`.
-    pub fn new(object: Object, scene: Scene, places: Places) -> Self {
-        Self {
+    pub fn new(object: impl Into<Option<Loan>>, scene: Scene, places: Places) -> Result<Self> {
+        let object = object.into();
+        let counted = object.as_ref().map(|object: &Loan| object.all_counters());
+        Ok(Self {
+            before: counted.transpose()?.unwrap_or_default().total(),
             object,
             model: Model::new(scene.clone()),
             scene,
             places,
             sent: 0,
-        }
+            counters: Counters::default(),
+        })
     }
 
     /// Packets sent so far.
@@ -38,11 +48,31 @@ impl Desk {
         self.sent
     }
 
+    /// Whether every packet was counted exactly once, wherever it was counted.
+    pub fn adds_up(&self) -> Result<()> {
+        if let Some(object) = &self.object {
+            let counted = object.all_counters()?.total() - self.before;
+            ensure!(
+                counted == self.sent as u64,
+                "{} sent, {counted} counted",
+                self.sent
+            );
+        }
+        Ok(())
+    }
+
     /// Begins anew: the scene as it is in the file, no memory.
     pub fn begin(&mut self) -> Result<()> {
         self.model.scene = self.scene.clone();
         self.model.forget();
-        self.object.install(&self.model.scene, self.places)
+        match &mut self.object {
+            Some(object) => {
+                object.install(&self.model.scene, self.places)?;
+                self.counters = object.counters(&self.scene)?;
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
     /// Tries all packets of a case.
@@ -62,6 +92,11 @@ impl Desk {
         for (name, state) in &given.backends {
             scene.change(name, state)?;
         }
+        for (pool, members) in &given.members {
+            for (name, state) in members {
+                scene.change_member(pool, name, state)?;
+            }
+        }
         if let Some(lease) = &given.lease {
             ensure!(lease == "ended", "a lease can be ended");
             scene.lease = false;
@@ -75,68 +110,74 @@ impl Desk {
             let pool = scene.pools.iter_mut().find(|(known, _)| known == name);
             pool.context(name.clone())?.1 = pattern;
         }
-        if !given.pools.is_empty() {
-            self.object.write_rings(&self.model.scene)?;
+        if let Some(object) = &mut self.object {
+            if !given.pools.is_empty() {
+                object.write_rings(&self.model.scene)?;
+            }
+            object.change(&self.model.scene, self.places)?;
         }
-        self.object.change(&self.model.scene, self.places)?;
         given.remember.iter().try_for_each(|memory| self.remember(memory))
     }
 
     fn remember(&mut self, memory: &Memory) -> Result<()> {
-        let (hash, table) = self.place(&memory.of)?;
+        let place = self.place(&memory.of)?;
         let (number, _) = self.model.scene.backend(&memory.backend)?;
         let stamp = self.model.now.wrapping_sub(memory.age);
-        let word = flow::word(hash, stamp, u64::from(memory.established), number.into());
-        match table {
-            Table::Fragments => {
+        match place {
+            Place::Fragments { hash, stats } => {
+                let word = flow::fragment_word(hash, stamp, stats, number.into());
                 let place = flow::fragment_of(hash) as usize;
                 self.model.fragments[place] = word;
-                self.object.fragments.set(place, word);
+                if let Some(object) = &self.object {
+                    object.fragments.set(place, word);
+                }
             }
-            Table::Flows => {
+            Place::Flows(hash) => {
+                let word = flow::word(hash, stamp, u64::from(memory.established), number.into());
                 let set = flow::set_of(hash) as usize;
                 let way = self.model.flows[set].iter().position(|w| flow::is_empty(*w));
                 let way = way.context("the set is full")?;
                 self.model.flows[set][way] = word;
-                self.object.flows.set(set * WAYS + way, word);
+                if let Some(object) = &self.object {
+                    object.flows.set(set * WAYS + way, word);
+                }
             }
         }
         Ok(())
     }
 
-    /// The hash of what is said of a flow, and the table that it is for.
-    fn place(&self, text: &str) -> Result<(u64, Table)> {
+    /// Where what is said of a flow is remembered.
+    fn place(&self, text: &str) -> Result<Place> {
         let (scene, words) = (&self.model.scene, text.split_whitespace().collect::<Vec<_>>());
         let names = &scene.names;
+        let service = |flow: &Flow| {
+            let vip = scene.vips.iter().find(|v| v.address == flow.dst);
+            let vip = vip.context("no such VIP")?.index;
+            let wanted = (vip, flow.protocol, flow.dst_port);
+            let mut all = scene.services.iter();
+            all.find(|s| (s.vip, s.protocol, s.port) == wanted)
+                .context("no such service")
+        };
         Ok(match &words[..] {
             ["fragment", protocol, src, dst, id] => {
-                let flow = flow_of(names, protocol, &format!("{src}:0"), &format!("{dst}:0"))?;
+                let flow = flow_of(names, protocol, &format!("{src}:0"), dst)?;
                 let id = u32::from_str_radix(id.trim_start_matches("0x"), 16)?;
                 let id = if flow.src.is_ipv4() {
                     u32::from(u16::from_ne_bytes(u16::try_from(id)?.to_be_bytes()))
                 } else {
                     id.to_be()
                 };
-                (flow.fragment_hash(&scene.key, id), Table::Fragments)
+                Place::Fragments {
+                    hash: flow.fragment_hash(&scene.key, id, flow.protocol),
+                    stats: service(&flow)?.stats,
+                }
             }
             ["client", protocol, src, dst] => {
                 let flow = flow_of(names, protocol, &format!("{src}:0"), dst)?;
-                let vip = scene
-                    .vips
-                    .iter()
-                    .find(|v| v.address == flow.dst)
-                    .context("no such VIP")?;
-                let wanted = (vip.index, flow.protocol, flow.dst_port);
-                let service = scene
-                    .services
-                    .iter()
-                    .find(|s| (s.vip, s.protocol, s.port) == wanted);
-                let hash = self
-                    .model
-                    .affinity_hash(&flow, service.context("no such service")?);
-                (hash.context("no affinity")?, Table::Flows)
+                let hash = self.model.affinity_hash(&flow, service(&flow)?);
+                Place::Flows(hash.context("no affinity")?)
             }
-            [protocol, src, dst] => (flow_of(names, protocol, src, dst)?.hash(&scene.key), Table::Flows),
+            [protocol, src, dst] => Place::Flows(flow_of(names, protocol, src, dst)?.hash(&scene.key)),
             _ => bail!("{text}: no flow"),
         })
     }
@@ -161,29 +202,34 @@ impl Desk {
 
     /// One packet through both. They must agree on everything: verdict, bytes, counters, what is remembered.
     pub fn packet(&mut self, bytes: &[u8]) -> Result<(Outcome, Vec<u8>)> {
-        let before = self.object.counters()?;
-        let mut out = vec![0; bytes.len() + 2048];
-        let ran = self.object.run(bytes, &mut out)?;
-        self.sent += 1;
-        out.truncate(ran.len);
         let outcome = self.model.judge(bytes);
-        let counted = counted(&before, &self.object.counters()?);
-        let wanted = wanted(&outcome, bytes.len());
+        self.sent += 1;
+        let model = if outcome.changed { &self.model.out } else { bytes };
+        let Some(object) = &self.object else {
+            return Ok((outcome, model.to_vec()));
+        };
+        let mut out = vec![0; bytes.len() + 2048];
+        let ran = object.run(bytes, &mut out)?;
+        out.truncate(ran.len);
+        let counters = object.counters(&self.scene)?;
+        let counted = Tally::between(&mem::replace(&mut self.counters, counters), &self.counters);
+        let mut wanted = Tally::default();
+        wanted.count(&outcome, bytes.len());
         ensure!(
             ran.verdict == outcome.verdict as u32 && counted == wanted,
             "the model says {outcome:?}; the program returned {} and counted\n{counted}instead of\n{wanted}",
             ran.verdict
         );
-        let model = if outcome.changed { &self.model.out } else { bytes };
         same(&out, model).context("the frame, by the model")?;
-        self.memory()?;
+        memory(object, &self.model)?;
         Ok((outcome, out))
     }
 
     /// One packet through both, of which only verdict and bytes are compared.
     pub fn quick(&mut self, bytes: &[u8]) -> Result<Vec<u8>> {
+        let object = self.object.as_ref().context("no program")?;
         let mut out = vec![0; bytes.len() + 2048];
-        let ran = self.object.run(bytes, &mut out)?;
+        let ran = object.run(bytes, &mut out)?;
         self.sent += 1;
         out.truncate(ran.len);
         let outcome = self.model.judge(bytes);
@@ -198,13 +244,18 @@ impl Desk {
 
     /// The hash of what is said of a flow.
     pub fn hash(&self, flow: &str) -> Result<u64> {
-        Ok(self.place(flow)?.0)
+        match self.place(flow)? {
+            Place::Flows(hash) | Place::Fragments { hash, .. } => Ok(hash),
+        }
     }
 
     /// The words of the set of a hash.
     pub fn read_set(&self, hash: u64) -> [u64; WAYS] {
-        let set = flow::set_of(hash) as usize * WAYS;
-        std::array::from_fn(|way| self.object.flows.get(set + way))
+        let set = flow::set_of(hash) as usize;
+        match &self.object {
+            Some(object) => std::array::from_fn(|way| object.flows.get(set * WAYS + way)),
+            None => self.model.flows[set],
+        }
     }
 
     /// Writes them, for both.
@@ -212,35 +263,10 @@ impl Desk {
         let set = flow::set_of(hash) as usize;
         self.model.flows[set] = words;
         for (way, word) in words.into_iter().enumerate() {
-            self.object.flows.set(set * WAYS + way, word);
+            if let Some(object) = &self.object {
+                object.flows.set(set * WAYS + way, word);
+            }
         }
-    }
-
-    fn memory(&self) -> Result<()> {
-        let mut flows = self
-            .object
-            .flows
-            .all()
-            .zip(self.model.flows.iter().flatten().copied());
-        let differs = flows.position(|(ours, theirs)| ours != theirs);
-        if let Some(at) = differs {
-            let set = at / WAYS;
-            let words: Vec<u64> = (0..WAYS)
-                .map(|way| self.object.flows.get(set * WAYS + way))
-                .collect();
-            bail!(
-                "set {set} of the flow table: {words:x?}, the model has {:x?}",
-                self.model.flows[set]
-            );
-        }
-        let mut fragments = self
-            .object
-            .fragments
-            .all()
-            .zip(self.model.fragments.iter().copied());
-        let differs = fragments.position(|(ours, theirs)| ours != theirs);
-        ensure!(differs.is_none(), "the table of fragments differs at {differs:?}");
-        Ok(())
     }
 
     fn verdict(&mut self, want: &Want, ran: &Outcome) -> Result<()> {
@@ -291,40 +317,54 @@ impl Desk {
     }
 
     fn then(&mut self, flow: &str, memory: &str) -> Result<()> {
-        let (hash, table) = self.place(flow)?;
-        let word = match table {
-            Table::Fragments => Some(self.object.fragments.get(flow::fragment_of(hash) as usize)),
-            Table::Flows => {
-                let set = flow::set_of(hash) as usize * WAYS;
-                let mut words = (0..WAYS).map(|way| self.object.flows.get(set + way));
-                words.find(|word| flow::is_of(*word, hash))
-            }
-        };
-        let said = match word.filter(|word| flow::is_of(*word, hash)) {
-            None => "nothing".to_owned(),
-            Some(word) => {
-                let backend = u16::try_from(flow::backend(word))?;
-                let name = &self.model.scene.backends[&backend].name;
-                let class = if flow::class(word) == flow::ESTABLISHED {
-                    "established"
-                } else {
-                    "probation"
-                };
-                let age = flow::age(word, self.model.now);
-                match age {
-                    0 => format!("{name} {class}"),
-                    _ => format!("{name} {class} age {age}"),
+        let said = match self.place(flow)? {
+            Place::Fragments { hash, stats } => {
+                let place = flow::fragment_of(hash) as usize;
+                let object = self.object.as_ref();
+                let word = object.map_or(self.model.fragments[place], |object| object.fragments.get(place));
+                match u16::try_from(flow::backend(word))? {
+                    _ if !flow::is_fragment_of(word, hash, self.model.now) => "nothing".to_owned(),
+                    0 => "passed".to_owned(),
+                    _ if flow::fragment_stats(word) != stats => "of another service".to_owned(),
+                    number => self.model.scene.backends[&number].name.clone(),
                 }
+            }
+            Place::Flows(hash) => {
+                let word = self
+                    .read_set(hash)
+                    .into_iter()
+                    .find(|word| flow::is_of(*word, hash));
+                word.map_or_else(|| "nothing".to_owned(), |word| self.said(word))
             }
         };
         ensure!(said == memory, "{flow}: remembered is {said}, not {memory}");
         Ok(())
     }
+
+    fn said(&self, word: u64) -> String {
+        let number = u16::try_from(flow::backend(word)).unwrap_or(0);
+        let name = self
+            .model
+            .scene
+            .backends
+            .get(&number)
+            .map_or("nobody", |b| &b.name);
+        let class = if flow::class(word) == flow::ESTABLISHED {
+            "established"
+        } else {
+            "probation"
+        };
+        match flow::age(word, self.model.now) {
+            0 => format!("{name} {class}"),
+            age => format!("{name} {class} age {age}"),
+        }
+    }
 }
 
-enum Table {
-    Flows,
-    Fragments,
+/// A word's table and hash.
+enum Place {
+    Flows(u64),
+    Fragments { hash: u64, stats: u32 },
 }
 
 fn flow_of(names: &Names, protocol: &str, src: &str, dst: &str) -> Result<Flow> {
@@ -346,54 +386,21 @@ fn flow_of(names: &Names, protocol: &str, src: &str, dst: &str) -> Result<Flow> 
     })
 }
 
-/// What was counted between, one line each.
-fn counted(before: &Counters, after: &Counters) -> String {
-    let mut text = String::new();
-    for (i, (old, new)) in before.reasons.iter().zip(&after.reasons).enumerate() {
-        if old != new {
-            let _ = writeln!(text, "reason {i}: {}", new - old);
-        }
+/// Whether both remember the same.
+pub fn memory(object: &Object, model: &Model) -> Result<()> {
+    let mut flows = object.flows.all().zip(model.flows.iter().flatten().copied());
+    if let Some(at) = flows.position(|(ours, theirs)| ours != theirs) {
+        let set = at / WAYS;
+        let words: [u64; WAYS] = std::array::from_fn(|way| object.flows.get(set * WAYS + way));
+        bail!(
+            "set {set} of the flow table: {words:x?}, the model has {:x?}",
+            model.flows[set]
+        );
     }
-    let tables = [
-        ("service", &before.services, &after.services),
-        ("backend", &before.backends, &after.backends),
-    ];
-    for (name, before, after) in tables {
-        for (i, (old, new)) in before
-            .iter()
-            .zip(after)
-            .enumerate()
-            .filter(|(_, (old, new))| old != new)
-        {
-            let _ = writeln!(
-                text,
-                "{name} {i}: packets {} bytes {} new {} remembered {}",
-                new.packets - old.packets,
-                new.bytes - old.bytes,
-                new.new_flows - old.new_flows,
-                new.remembered - old.remembered
-            );
-        }
-    }
-    text
-}
-
-/// What should be counted, in the same words.
-fn wanted(outcome: &Outcome, len: usize) -> String {
-    match outcome.counted {
-        Counted::Reason(reason) => format!("reason {}: 1\n", reason as u32),
-        Counted::Traffic {
-            service,
-            backend,
-            new,
-            remembered,
-        } => {
-            let (new, remembered) = (u8::from(new), u8::from(remembered));
-            let traffic = format!("packets 1 bytes {len} new {new} remembered {remembered}\n");
-            let service = service.map(|service| format!("service {service}: {traffic}"));
-            format!("{}backend {backend}: {traffic}", service.unwrap_or_default())
-        }
-    }
+    let mut fragments = object.fragments.all().zip(model.fragments.iter().copied());
+    let differs = fragments.position(|(ours, theirs)| ours != theirs);
+    ensure!(differs.is_none(), "the table of fragments differs at {differs:?}");
+    Ok(())
 }
 
 /// Fails with the first byte that differs.
@@ -412,7 +419,8 @@ fn same(ours: &[u8], theirs: &[u8]) -> Result<()> {
     )
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// The first bytes in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
     let start = bytes.iter().take(160).fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text

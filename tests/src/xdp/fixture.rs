@@ -63,7 +63,8 @@ pub struct Step {
     /// What leaves.
     #[serde(default)]
     pub out: Option<String>,
-    /// Flows, and what is remembered of them afterwards: `b1 probation`, `b1 established`, `nothing`.
+    /// Flows, and what is remembered of them afterwards: `b1 probation`, `b1 established`, `nothing`; of a packet in
+    /// fragments `b1` or `passed`.
     #[serde(default)]
     pub then: BTreeMap<String, String>,
 }
@@ -74,6 +75,8 @@ pub struct Step {
 pub struct Given {
     /// Backends and the state that they are in: `up`, `dead`, `draining`, `silent`.
     pub backends: BTreeMap<String, String>,
+    /// By pool: backends whose state is another one for this pool alone.
+    pub members: BTreeMap<String, BTreeMap<String, String>>,
     /// `ended`
     pub lease: Option<String>,
     /// The virtual IPs that are held; without it all.
@@ -90,7 +93,7 @@ pub struct Given {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Memory {
-    /// `tcp c1:40000 vip:443`; `fragment udp c1 vip 0x1234`; `client tcp c1 vip:8132`.
+    /// `tcp c1:40000 vip:443`; `client tcp c1 vip:8132`; `fragment udp c1 vip:53 0x1234`, where the port says whose it is.
     pub of: String,
     /// Its backend.
     pub backend: String,
@@ -138,6 +141,11 @@ impl Case {
 }
 
 impl Step {
+    /// The packet.
+    pub fn frame(&self) -> Result<Frame> {
+        Frame::parse(&self.send)
+    }
+
     /// What should become of it.
     pub fn want(&self) -> Result<Want> {
         let mut words = self.want.split_whitespace();

@@ -1,5 +1,5 @@
 //! A scene as the maps want it: what the daemon's own compiler does, done again here from the layouts alone.
-use super::scene::{ALIVE, NEW, Scene, Vip};
+use super::scene::{Scene, Vip};
 use anyhow::{Context, Result};
 use lb_common::abi::tables::{self, Backend, Ring, Service, Side};
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ pub enum Places {
 
 /// Numbers that multipliers are drawn from: odd, and well mixed.
 fn multipliers() -> impl Iterator<Item = u64> {
-    (1..200_000_u64).map(|i| i.wrapping_mul(0x9fb2_1c65_1e98_df25) | 1)
+    (1_u64..).map(|i| i.wrapping_mul(0x9fb2_1c65_1e98_df25) | 1)
 }
 
 /// The side.
@@ -39,10 +39,8 @@ pub fn side(scene: &Scene, places: Places) -> Result<Box<Side>> {
     side.vip_count = u32::try_from(vips.len())?;
     for (number, backend) in &scene.backends {
         side.backends[usize::from(*number)] = self::backend(backend);
-        let alive = if backend.flags & ALIVE == 0 { 0 } else { tables::MEMBER_ALIVE };
-        let new = if backend.flags & NEW == 0 { 0 } else { tables::MEMBER_NEW };
-        for members in &mut side.members {
-            members[usize::from(*number)] = alive | new;
+        for pool in 0..scene.pools.len() {
+            side.members[pool][usize::from(*number)] = scene.member(pool, *number);
         }
     }
     Ok(side)
@@ -65,7 +63,7 @@ pub fn empty() -> Box<Side> {
         vip_count: 0,
         vip_probes: 1,
         service_probes: 1,
-        pad: 0,
+        zero: 0,
         key: Default::default(),
         vips: [Default::default(); tables::VIPS],
         services: [Default::default(); tables::SERVICES],
@@ -75,22 +73,36 @@ pub fn empty() -> Box<Side> {
 }
 
 /// A multiplier, how many places are looked at with it, and the place of each item.
+type Placed = (u64, u32, Vec<usize>);
+
+/// So many multipliers are tried.
+const TRIES: usize = 100_000;
+
 fn choose<T, F: Fn(&T) -> usize>(
     places: Places,
     room: usize,
     items: &[T],
     first: impl Fn(u64) -> F,
-) -> Result<(u64, u32, Vec<usize>)> {
-    let tried = multipliers().filter_map(|m| place(room, items, first(m)).map(|(n, placed)| (m, n, placed)));
-    let found = match places {
-        Places::Usual => tried.min_by_key(|(m, n, _)| (*n, *m)).map(|found| (found, 0)),
-        Places::Worst => {
-            let worst = |(_, n, placed): &(u64, u32, Vec<usize>)| *n == 4 && placed.contains(&0);
-            tried.into_iter().find(worst).map(|found| (found, 1))
-        }
+) -> Result<Placed> {
+    let tried = || {
+        multipliers()
+            .take(TRIES)
+            .filter_map(|m| place(room, items, first(m)).map(|(n, placed)| (m, n, placed)))
     };
-    let ((m, n, placed), _) = found.context("no multiplier will do")?;
-    Ok((m, n, placed))
+    // Four or more items are needed for four places.
+    let most = u32::try_from(tables::PROBES.min(items.len()))?;
+    let round_the_end = |first: usize, at: usize| at < first;
+    let worst = |(m, n, placed): &Placed| {
+        let firsts = items.iter().map(first(*m));
+        *n >= most && firsts.zip(placed).any(|(first, at)| round_the_end(first, *at))
+    };
+    let found = match places {
+        Places::Worst if items.len() > 1 => tried().find(worst),
+        Places::Worst | Places::Usual => tried().find(|(_, n, _)| *n == 1),
+    };
+    found
+        .or_else(|| tried().next())
+        .with_context(|| format!("no multiplier will do for {} in {room}", items.len()))
 }
 
 /// Each item at its first place or one of the three behind it.
@@ -167,7 +179,7 @@ fn backend(b: &super::scene::Backend) -> Backend {
         .tunnel
         .map_or_else(Default::default, |(a, z)| (words(a), words(z)));
     Backend {
-        flags: b.flags & !(ALIVE | NEW),
+        flags: b.flags,
         ifindex: b.ifindex,
         mac: b.mac,
         src_mac: b.src_mac,
@@ -177,4 +189,3 @@ fn backend(b: &super::scene::Backend) -> Backend {
         outer_dst,
     }
 }
-

@@ -7,6 +7,7 @@
 //! | [`object`] | the loaded program with its maps; `BPF_PROG_TEST_RUN` |
 //! | [`model`] | the rules said again, as the judge |
 //! | [`fixture`], [`check`] | the tables of `tests/fixtures/xdp`, and a case tried |
+//! | [`tally`] | what was counted |
 //! | [`wire`] | whether a frame is sound: lengths and checksums by `etherparse` |
 mod build;
 pub mod check;
@@ -17,4 +18,5 @@ pub mod model;
 pub mod names;
 pub mod object;
 pub mod scene;
+pub mod tally;
 pub mod wire;

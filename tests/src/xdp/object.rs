@@ -9,12 +9,15 @@ use lb_common::abi::control::{self, Command, Report};
 use lb_common::abi::flow::{FRAGS, SETS, WAYS};
 use lb_common::abi::tables::{POOLS, Ring, Side};
 use lb_common::abi::{self, CONTROL_PROGRAM, REASONS, State, Traffic, map};
+use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::path::PathBuf;
 
 mod memory;
+mod pool;
 pub use memory::Words;
+pub use pool::Loan;
 
 /// A value of a map.
 #[repr(transparent)]
@@ -44,7 +47,7 @@ pub struct Object {
     services: PerCpuArray<MapData, Plain<Traffic>>,
     backends: PerCpuArray<MapData, Plain<Traffic>>,
     reasons: PerCpuArray<MapData, u64>,
-    next: ProgramArray<MapData>,
+    budget: PerCpuArray<MapData, [u64; 2]>,
     /// The flow table: sets of eight words.
     pub flows: Words,
     /// The table of fragmented packets.
@@ -60,21 +63,21 @@ pub struct Ran {
     pub len: usize,
 }
 
-/// All counters, summed over processors.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Counters, summed over processors.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// By reason.
     pub reasons: Vec<u64>,
     /// By a service's place.
-    pub services: Vec<Traffic>,
+    pub services: BTreeMap<u32, Traffic>,
     /// By a backend's number.
-    pub backends: Vec<Traffic>,
+    pub backends: BTreeMap<u32, Traffic>,
 }
 
 impl Counters {
-    /// Packets counted by reason or by service. What is of no service (a later fragment) is not in it.
+    /// Packets counted by reason or by service.
     pub fn total(&self) -> u64 {
-        self.reasons.iter().sum::<u64>() + self.services.iter().map(|s| s.packets).sum::<u64>()
+        self.reasons.iter().sum::<u64>() + self.services.values().map(|s| s.packets).sum::<u64>()
     }
 }
 
@@ -88,10 +91,15 @@ pub fn bytes() -> Result<Vec<u8>> {
 impl Object {
     /// Loads the object and one of its XDP programs with maps of its own.
     pub fn load(program: &str, globals: Globals) -> Result<Self> {
-        let (trace, chain) = (u8::from(globals.trace), u8::from(globals.chain));
         let mut loader = EbpfLoader::new();
-        loader.override_global(abi::global::TRACE, &trace, true);
-        loader.override_global(abi::global::CHAIN, &chain, true);
+        for (name, on) in [
+            (abi::global::TRACE, globals.trace),
+            (abi::global::CHAIN, globals.chain),
+        ] {
+            if on {
+                loader.override_global(name, &1_u8, true);
+            }
+        }
         let mut ebpf = loader.load(&bytes()?).context("loading the object")?;
         for name in [program, CONTROL_PROGRAM] {
             let xdp: &mut Xdp = ebpf.program_mut(name).context(name.to_owned())?.try_into()?;
@@ -108,7 +116,7 @@ impl Object {
             reasons: PerCpuArray::try_from(take(map::REASONS)?)?,
             flows: Words::map(&take(map::FLOWS)?, SETS * WAYS)?,
             fragments: Words::map(&take(map::FRAGS)?, FRAGS)?,
-            next: ProgramArray::try_from(take(map::NEXT)?)?,
+            budget: PerCpuArray::try_from(take(map::BUDGET)?)?,
             ebpf,
         })
     }
@@ -119,7 +127,10 @@ impl Object {
         self.write_rings(scene)?;
         self.flows.clear();
         self.fragments.clear();
-        Ok(())
+        let processors = aya::util::nr_cpus().map_err(|(_, error)| error)?;
+        Ok(self
+            .budget
+            .set(0, PerCpuValues::try_from(vec![[0; 2]; processors])?, 0)?)
     }
 
     /// Writes the rings of side 0.
@@ -170,7 +181,16 @@ impl Object {
     /// Lets `other` see what this one passes.
     pub fn chain(&mut self, other: &Self) -> Result<()> {
         let program = other.xdp(&other.program)?.fd()?;
-        Ok(self.next.set(0, program, 0)?)
+        let map = self.ebpf.map_mut(map::NEXT).context(map::NEXT)?;
+        Ok(ProgramArray::try_from(map)?.set(0, program, 0)?)
+    }
+
+    /// Lets nobody see it.
+    pub fn unchain(&mut self) -> Result<()> {
+        let map = self.ebpf.map_mut(map::NEXT).context(map::NEXT)?;
+        // One that is empty already is no error of anybody's.
+        let _ = ProgramArray::try_from(map)?.clear_index(&0);
+        Ok(())
     }
 
     fn xdp(&self, name: &str) -> Result<&Xdp> {
@@ -228,43 +248,40 @@ impl Object {
         })
     }
 
-    /// Reads all counters.
-    pub fn counters(&self) -> Result<Counters> {
+    /// Reads the counters that a scene can move.
+    pub fn counters(&self, scene: &Scene) -> Result<Counters> {
+        let services = scene.services.iter().map(|s| s.stats);
+        let backends = scene.backends.keys().map(|number| u32::from(*number));
+        self.read(services.collect(), backends.collect())
+    }
+
+    /// Reads all counters: slowly.
+    pub fn all_counters(&self) -> Result<Counters> {
+        self.read(
+            (0..self.services.len()).collect(),
+            (0..self.backends.len()).collect(),
+        )
+    }
+
+    fn read(&self, services: Vec<u32>, backends: Vec<u32>) -> Result<Counters> {
         let reasons = (0..REASONS).map(|i| Ok(self.reasons.get(&i, 0)?.iter().sum()));
         Ok(Counters {
             reasons: reasons.collect::<Result<_>>()?,
-            services: traffic(&self.services)?,
-            backends: traffic(&self.backends)?,
+            services: traffic(&self.services, services)?,
+            backends: traffic(&self.backends, backends)?,
         })
-    }
-
-    /// Sets all counters to 0.
-    pub fn reset_counters(&mut self) -> Result<()> {
-        let processors = aya::util::nr_cpus().map_err(|(_, error)| error)?;
-        for i in 0..REASONS {
-            self.reasons
-                .set(i, PerCpuValues::try_from(vec![0; processors])?, 0)?;
-        }
-        for map in [&mut self.services, &mut self.backends] {
-            for i in 0..map.len() {
-                map.set(
-                    i,
-                    PerCpuValues::try_from(vec![Plain(Traffic::default()); processors])?,
-                    0,
-                )?;
-            }
-        }
-        Ok(())
     }
 }
 
-fn traffic(map: &PerCpuArray<MapData, Plain<Traffic>>) -> Result<Vec<Traffic>> {
+fn traffic(map: &PerCpuArray<MapData, Plain<Traffic>>, places: Vec<u32>) -> Result<BTreeMap<u32, Traffic>> {
     let sum = |all: Traffic, one: &Plain<Traffic>| Traffic {
         packets: all.packets + one.0.packets,
         bytes: all.bytes + one.0.bytes,
         new_flows: all.new_flows + one.0.new_flows,
         remembered: all.remembered + one.0.remembered,
     };
-    let all = (0..map.len()).map(|i| Ok(map.get(&i, 0)?.iter().fold(Traffic::default(), sum)));
+    let all = places
+        .into_iter()
+        .map(|i| Ok((i, map.get(&i, 0)?.iter().fold(Traffic::default(), sum))));
     all.collect()
 }

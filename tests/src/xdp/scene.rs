@@ -33,6 +33,8 @@ pub struct Scene {
     pub pools: Vec<(String, Vec<u16>)>,
     /// Backends by number.
     pub backends: BTreeMap<u16, Backend>,
+    /// What a backend is to one pool, where that differs: by pool and number.
+    pub members: BTreeMap<(usize, u16), u8>,
 }
 
 /// A virtual IP.
@@ -77,6 +79,8 @@ pub struct Backend {
     pub name: String,
     /// `BACKEND_*`.
     pub flags: u32,
+    /// `MEMBER_*`: what it is to all pools.
+    pub member: u8,
     /// Interface to send from.
     pub ifindex: u32,
     /// Of the backend, or of the next hop to it.
@@ -127,26 +131,44 @@ impl Scene {
         pattern[place as usize % pattern.len()]
     }
 
-    /// Puts a backend into a state: `dead`, `draining`, `silent` (no neighbour), `up`.
+    /// Puts a backend into a state: `up`, `dead`, `draining`, `silent` (no neighbour).
     pub fn change(&mut self, name: &str, state: &str) -> Result<()> {
         let (_, backend) = self.backend(name)?;
-        let all = ALIVE | NEW | tables::BACKEND_REACHABLE;
-        backend.flags = backend.flags & !all
-            | match state {
-                "up" => all,
-                "dead" => tables::BACKEND_REACHABLE,
-                "draining" => ALIVE | tables::BACKEND_REACHABLE,
-                "silent" => ALIVE | NEW,
-                other => bail!("no state of a backend is called {other}"),
-            };
+        backend.member = member(if state == "silent" { "up" } else { state })?;
+        backend.flags |= tables::BACKEND_REACHABLE;
+        if state == "silent" {
+            backend.flags &= !tables::BACKEND_REACHABLE;
+        }
         Ok(())
+    }
+
+    /// Says what a backend is to one pool alone: `up`, `dead`, `draining`.
+    pub fn change_member(&mut self, pool: &str, name: &str, state: &str) -> Result<()> {
+        let pool = self.pools.iter().position(|(known, _)| known == pool);
+        let (number, _) = self.backend(name)?;
+        let pool = pool.context("no such pool")?;
+        self.members.insert((pool, number), member(state)?);
+        Ok(())
+    }
+
+    /// `MEMBER_*`: what a backend is to a pool.
+    pub fn member(&self, pool: usize, number: u16) -> u8 {
+        let everywhere = || self.backends.get(&number).map_or(0, |b| b.member);
+        self.members
+            .get(&(pool, number))
+            .copied()
+            .unwrap_or_else(everywhere)
     }
 }
 
-/// A backend's flag beside those of the tables: it lives. To the program that is a matter of pools (`MEMBER_ALIVE`).
-pub const ALIVE: u32 = 1;
-/// It takes new flows (`MEMBER_NEW`).
-pub const NEW: u32 = 2;
+fn member(state: &str) -> Result<u8> {
+    match state {
+        "up" => Ok(tables::MEMBER_ALIVE | tables::MEMBER_NEW),
+        "draining" => Ok(tables::MEMBER_ALIVE),
+        "dead" => Ok(0),
+        other => bail!("no state of a backend is called {other}"),
+    }
+}
 
 /// As it is in the file.
 #[derive(Deserialize)]
@@ -218,6 +240,7 @@ impl Written {
             services: Vec::new(),
             pools: Vec::new(),
             backends: BTreeMap::new(),
+            members: BTreeMap::new(),
         };
         for backend in self.backends {
             backend.add(&mut scene, us)?;
@@ -246,6 +269,7 @@ impl WrittenBackend {
         let backend = Backend {
             name: self.name.clone(),
             flags: kind,
+            member: 0,
             ifindex: if self.elsewhere { ELSEWHERE } else { INGRESS },
             mac: scene.names.mac(&self.name)?,
             src_mac: if self.elsewhere {

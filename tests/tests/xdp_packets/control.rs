@@ -6,11 +6,11 @@ use lb_tests::xdp::fixture;
 use lb_tests::xdp::frame::Frame;
 use lb_tests::xdp::image::Places;
 use lb_tests::xdp::model::Verdict;
-use lb_tests::xdp::object::{Globals, Object};
+use lb_tests::xdp::object::{Globals, Loan, Object};
 use lb_tests::xdp::scene::Scene;
 
-fn loaded() -> Result<(Object, Scene)> {
-    let mut object = Object::load(XDP_PROGRAM, Globals::default())?;
+fn loaded() -> Result<(Loan, Scene)> {
+    let mut object = Loan::of(XDP_PROGRAM, Globals::default())?;
     let scene = fixture::scene()?;
     object.install(&scene, Places::Usual)?;
     Ok((object, scene))
@@ -68,13 +68,15 @@ fn the_lease_runs_for_as_long_as_was_said() -> Result<()> {
     let report = object.control(lease(1_000_000))?;
     ensure!(object.state()?.lease_until == report.jiffies + 1_000_000);
     ensure!(run(&object, &scene, text)?.0 == Verdict::Tx as u32);
+    let ended = || -> Result<u64> { Ok(object.counters(&scene)?.reasons[Reason::LeaseEnded as usize]) };
+    let before_ended = ended()?;
     object.control(lease(0))?;
     let before = object.now()?.jiffies;
     while object.now()?.jiffies < before + 2 {
         std::hint::spin_loop();
     }
     ensure!(run(&object, &scene, text)?.0 == Verdict::Pass as u32);
-    ensure!(object.counters()?.reasons[Reason::LeaseEnded as usize] == 1);
+    ensure!(ended()? == before_ended + 1);
     object.control(lease(1_000_000))?;
     ensure!(run(&object, &scene, text)?.0 == Verdict::Tx as u32);
     Ok(())

@@ -10,12 +10,17 @@ use lb_common::abi::XDP_PROGRAM;
 use lb_tests::xdp::check::Desk;
 use lb_tests::xdp::fixture;
 use lb_tests::xdp::image::Places;
-use lb_tests::xdp::object::{Globals, Object};
+use lb_tests::xdp::object::{Globals, Loan};
+
+/// A program with the usual scene.
+fn desk_of(program: &str) -> Result<Desk> {
+    let object = Loan::of(program, Globals::default())?;
+    let mut desk = Desk::new(object, fixture::scene()?, Places::Usual)?;
+    desk.begin()?;
+    Ok(desk)
+}
 
 /// The usual program with the usual scene.
 fn desk() -> Result<Desk> {
-    let object = Object::load(XDP_PROGRAM, Globals::default())?;
-    let mut desk = Desk::new(object, fixture::scene()?, Places::Usual);
-    desk.begin()?;
-    Ok(desk)
+    desk_of(XDP_PROGRAM)
 }

@@ -1,6 +1,7 @@
 //! Packets that a loop writes better than a table: every length, every checksum, every TTL.
-use super::desk;
+use super::{desk, desk_of};
 use anyhow::{Context, Result, ensure};
+use lb_common::abi::XDP_PROGRAM_FRAGS;
 use lb_tests::xdp::fixture;
 use lb_tests::xdp::frame::Frame;
 use lb_tests::xdp::model::Verdict;
@@ -104,13 +105,7 @@ fn the_checksum_of_every_header_stays_right() -> Result<()> {
 
 #[test]
 fn frames_of_several_buffers_are_forwarded_where_the_program_takes_them() -> Result<()> {
-    use lb_common::abi::XDP_PROGRAM_FRAGS;
-    use lb_tests::xdp::check::Desk;
-    use lb_tests::xdp::image::Places;
-    use lb_tests::xdp::object::{Globals, Object};
-    let object = Object::load(XDP_PROGRAM_FRAGS, Globals::default())?;
-    let mut desk = Desk::new(object, fixture::scene()?, Places::Usual);
-    desk.begin()?;
+    let mut desk = desk_of(XDP_PROGRAM_FRAGS)?;
     let names = fixture::scene()?.names;
     for payload in [3400, 3600, 5000, 8946] {
         for text in [

@@ -51,7 +51,8 @@ pub struct VrrpInstance {
     /// The same in whole seconds, as k0s spells it. Give one of the two.
     #[cfg_attr(feature = "serde", schemars(range(min = 1, max = 255)))]
     pub advert_interval_seconds: Option<i64>,
-    /// VRRPv2's password of 1 to 8 bytes. It travels in clear text: it keeps mistakes out, not attackers.
+    /// VRRPv2's password of 1 to 8 bytes. It travels in clear text: it keeps mistakes out, not attackers. The XDP
+    /// datapath's hash is made of it where there is no xdp.hashSeed.
     #[cfg_attr(feature = "serde", schemars(length(min = 1, max = 8)))]
     pub auth_pass: Option<String>,
     /// The address that unicast adverts leave from. Default: the interface's first of the family.

@@ -12,7 +12,7 @@ pub mod track;
 
 pub use health::{HealthCheck, Status};
 pub use instance::{Garp, VrrpInstance};
-pub use native::{ConnectionSync, IpvsTimeouts, Metadata, SyncGroup};
+pub use native::{ConnectionSync, IpvsTimeouts, Metadata, RootArray, SyncGroup, Xdp};
 pub use server::{Granularity, Port, PortPolicy, RealServer, SorryServer, Tunnel, VirtualServer};
 pub use track::{Notify, NotifyExec, Track, TrackExec};
 

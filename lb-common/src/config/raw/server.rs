@@ -26,6 +26,25 @@ enum SchedulerFlag {
     Ops,
 }
 
+/// The kernel's names, and ours for one of them. For the schema alone.
+#[cfg(feature = "serde")]
+struct Algorithm;
+
+#[cfg(feature = "serde")]
+impl JsonSchema for Algorithm {
+    fn schema_name() -> alloc::borrow::Cow<'static, str> {
+        "Algorithm".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let mut names: Vec<&str> = Scheduler::ALL.iter().map(|s| s.name()).collect();
+        names.push(MAGLEV);
+        schemars::json_schema!({ "type": "string", "enum": names })
+    }
+}
+
+/// Another name for the scheduler `mh`.
+pub const MAGLEV: &str = "maglev";
+
 macro_rules! policy {
     ($(#[$m:meta])* $name:ident { $($(#[$fm:meta])* $field:ident: $type:ty),* $(,)? }) => {
         $(#[$m])*
@@ -40,11 +59,12 @@ macro_rules! policy {
             /// The transport. Default: TCP.
             #[cfg_attr(feature = "serde", schemars(with = "Option<Protocol>"))]
             pub protocol: Option<String>,
-            /// Who carries the packets; this build has ipvs. Default: auto.
+            /// Who carries the packets: ipvs, xdp, or auto, which is ipvs where the kernel has it and else xdp. Default: auto.
             #[cfg_attr(feature = "serde", schemars(with = "Option<DatapathKind>"))]
             pub datapath: Option<String>,
-            /// Who gets the next connection: a scheduler of the kernel. Default: rr.
-            #[cfg_attr(feature = "serde", schemars(with = "Option<Scheduler>"))]
+            /// Who gets the next connection: a scheduler of the kernel, or maglev, which is another name of mh and all
+            /// that xdp has. Default: rr, with datapath xdp maglev.
+            #[cfg_attr(feature = "serde", schemars(with = "Option<Algorithm>"))]
             pub lb_algo: Option<String>,
             /// The scheduler's flags: sh-fallback, sh-port, mh-fallback, mh-port; ops for UDP.
             #[cfg_attr(feature = "serde", schemars(with = "Option<Vec<SchedulerFlag>>"))]

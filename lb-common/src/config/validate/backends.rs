@@ -12,7 +12,7 @@ use super::super::raw::{RealServer as RawServer, SorryServer, VirtualServer as R
 use super::{Draft, Instances, at_most, number};
 
 use crate::model::{Family, Forwarding, ServiceKey};
-use crate::spec::{RealServer, Transport};
+use crate::spec::{DatapathKind, RealServer, Transport};
 use alloc::format;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -26,6 +26,7 @@ pub(super) struct Seat<'a> {
     pub(super) at: &'a Path,
     pub(super) key: ServiceKey,
     pub(super) forwarding: Forwarding,
+    pub(super) datapath: DatapathKind,
     /// Index into the sound instances.
     pub(super) instance: usize,
 }
@@ -237,6 +238,11 @@ fn from_file(
         {
             let message = format!("lowerThreshold {lower} is above upperThreshold {upper}");
             f.refuse(Problem::new(&at.key(key_lower), message));
+            continue;
+        }
+        if seat.datapath == DatapathKind::Xdp && upper.is_some_and(|u: u32| u > 0) {
+            let message = "datapath xdp counts no connections, so it cannot stop at a threshold";
+            f.refuse(Problem::new(&at.key(key_upper), message).help("remove it, or write datapath: ipvs"));
             continue;
         }
         let check_port = raw

@@ -299,11 +299,12 @@ fn auth_pass(
         f.warn(
             Problem::new(
                 &at,
-                "authPass has no effect: version 3 of VRRP has no authentication",
+                "authPass has no effect on VRRP, whose version 3 has no authentication",
             )
             .help("keep strangers out with the firewall: IP protocol 112 from the other nodes only"),
         );
-        return Some(None);
+        // It is shared and secret all the same: the XDP datapath's hash is made of it.
+        return Some(Some(pass));
     }
     let odd = |c: char| !c.is_ascii_graphic() || matches!(c, '"' | '\'' | '#' | '!' | '{' | '}');
     if !dialect.is_native() && text.contains(odd) {

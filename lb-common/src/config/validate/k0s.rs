@@ -84,6 +84,7 @@ pub(super) fn lower(
         sync_groups: Vec::new(),
         connection_sync: None,
         timeouts: None,
+        xdp: None,
     })
 }
 

@@ -14,12 +14,13 @@ mod server;
 mod tests;
 mod track;
 mod unicast;
+mod xdp;
 
 use super::facts::Facts;
 use super::path::Path;
 use super::problem::{Findings, Problem};
 use super::raw::k0s::ClusterConfig;
-use super::raw::{ConnectionSync, File, IpvsTimeouts, SyncGroup, VirtualServer, VrrpInstance, native};
+use super::raw::{ConnectionSync, File, IpvsTimeouts, SyncGroup, VirtualServer, VrrpInstance, Xdp, native};
 use super::{Valid, facts};
 use crate::spec::{Instance, Spec};
 use alloc::format;
@@ -62,6 +63,7 @@ struct Draft {
     sync_groups: Vec<SyncGroup>,
     connection_sync: Option<ConnectionSync>,
     timeouts: Option<IpvsTimeouts>,
+    xdp: Option<Xdp>,
 }
 
 impl Draft {
@@ -159,6 +161,7 @@ fn native(file: &native::ControlPlaneLoadBalancer, f: &mut Findings) -> Option<D
         sync_groups: spec.sync_groups.clone().unwrap_or_default(),
         connection_sync: spec.connection_sync.clone(),
         timeouts: spec.ipvs_timeouts.clone(),
+        xdp: spec.xdp.clone(),
         base,
     })
 }
@@ -182,6 +185,7 @@ fn assemble(d: &Draft, facts: &Facts, f: &mut Findings) -> Option<(Spec, Vec<sup
     let sync_groups = extras::sync_groups(d, &all, f);
     let connection_sync = extras::connection_sync(d, &all, f);
     let timeouts = extras::timeouts(d, f);
+    let xdp = xdp::block(d, f);
     let (virtual_servers, sources) = server::check_all(d, &all, facts, f);
     if !f.problems.is_empty() || !all.complete {
         return None;
@@ -194,8 +198,9 @@ fn assemble(d: &Draft, facts: &Facts, f: &mut Findings) -> Option<(Spec, Vec<sup
         virtual_servers,
         connection_sync,
         timeouts,
-        xdp: crate::spec::Xdp::default(),
+        xdp: xdp?,
     };
+    xdp::whole(d, &spec, f);
     Some((spec, sources))
 }
 

@@ -1,15 +1,17 @@
 //! How one port of a virtual server is balanced: what its own policy says, else what the server says, else the default.
 use super::super::path::Path;
 use super::super::problem::{Findings, Problem};
+use super::super::raw::server::MAGLEV;
 use super::super::raw::{
     Granularity, HealthCheck as RawCheck, PortPolicy, SorryServer, Tunnel, VirtualServer,
 };
 use super::health::{self, Subject};
-use super::{Dialect, advert, number, one_of, port};
+use super::{Dialect, advert, number, one_of, port, xdp};
 use crate::health::Probe;
 use crate::model::{Family, Forwarding, Persistence, Protocol, Scheduler, SchedulerFlags, TunnelType};
 use crate::spec::{DatapathKind, HealthCheck};
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::Ipv4Addr;
 use core::time::Duration;
@@ -27,9 +29,9 @@ pub(super) struct Layers<'a> {
 }
 
 /// What a layer says, and where it does.
-struct Given<'a, T> {
-    value: &'a T,
-    at: Path,
+pub(super) struct Given<'a, T> {
+    pub(super) value: &'a T,
+    pub(super) at: Path,
     by_port: bool,
 }
 
@@ -79,7 +81,8 @@ pub(super) struct Policy {
 pub(super) fn check(l: &Layers<'_>, family: Family, f: &mut Findings) -> Option<Policy> {
     let protocol = protocol(l, f);
     let datapath = datapath(l, f);
-    let scheduler = scheduler(l, f);
+    let insists = datapath == Some(DatapathKind::Xdp);
+    let scheduler = scheduler(l, insists, f);
     let flags = scheduler.and_then(|s| flags(l, s, protocol, f));
     let forwarding = forwarding(l, f);
     let persistence = persistence(l, family, f);
@@ -93,14 +96,16 @@ pub(super) fn check(l: &Layers<'_>, family: Family, f: &mut Findings) -> Option<
         api: l.api,
     };
     let health_check = health::check(&check, subject, &at_check, f);
-    if let (Some(check), Some(scheduler), Some(flags)) = (&health_check, scheduler, flags) {
+    // The others have no scheduler of the kernel's, and take any weight.
+    let by_ipvs = matches!(datapath, Some(DatapathKind::Auto | DatapathKind::Ipvs));
+    if let (true, Some(check), Some(scheduler), Some(flags)) = (by_ipvs, &health_check, scheduler, flags) {
         drains(l.dialect, check, (scheduler, flags), &at_check, f);
     }
-    let slow_start = slow_start(l, scheduler, f);
+    let slow_start = slow_start(l, scheduler.filter(|_| by_ipvs), f);
     let (quorum, quorum_at) = quorum(l, f);
     let hysteresis = hysteresis(l, f);
     let sorry_server = given!(l, sorry_server, "sorryServer").map(|g| (g.value.clone(), g.at));
-    Some(Policy {
+    let policy = Policy {
         protocol: protocol?,
         datapath: datapath?,
         scheduler: scheduler?,
@@ -113,7 +118,22 @@ pub(super) fn check(l: &Layers<'_>, family: Family, f: &mut Findings) -> Option<
         hysteresis: hysteresis?,
         sorry_server,
         quorum_at,
-    })
+    };
+    (!insists || xdp::policy(&policy, &places(l), f)).then_some(policy)
+}
+
+/// Where the layers say what the XDP datapath has to look at.
+fn places<'a>(l: &'a Layers<'_>) -> xdp::Places<'a> {
+    let kind = given!(l, lb_kind, "lbKind");
+    let tunnel = given!(l, tunnel, "tunnel").filter(|g| !g.outdated_by(kind.as_ref()));
+    xdp::Places {
+        datapath: given!(l, datapath, "datapath").map_or_else(|| l.server.1.clone(), |g| g.at),
+        protocol: given!(l, protocol, "protocol").map(|g| g.at),
+        tunnel: tunnel.map(|g| g.at.key("type")),
+        forwarding: kind.map(|g| g.at),
+        flags: flags_given(l),
+        persistence: given!(l, persistence_timeout_seconds, "persistenceTimeoutSeconds").map(|g| g.at),
+    }
 }
 
 fn protocol(l: &Layers<'_>, f: &mut Findings) -> Option<Protocol> {
@@ -135,11 +155,10 @@ fn datapath(l: &Layers<'_>, f: &mut Findings) -> Option<DatapathKind> {
     let problem = match g.value.as_str() {
         "auto" => return Some(DatapathKind::Auto),
         "ipvs" => return Some(DatapathKind::Ipvs),
-        "xdp" | "proxy" => Problem::new(
-            &g.at,
-            format!("the datapath {} is not in this build yet", g.value),
-        )
-        .help("write auto or ipvs"),
+        "xdp" => return Some(DatapathKind::Xdp),
+        "proxy" => {
+            Problem::new(&g.at, "the datapath proxy is not in this build yet").help("write auto, ipvs or xdp")
+        }
         other => Problem::new(&g.at, format!("{other:?} is no datapath"))
             .help(one_of(&["auto", "ipvs", "xdp", "proxy"])),
     };
@@ -147,11 +166,19 @@ fn datapath(l: &Layers<'_>, f: &mut Findings) -> Option<DatapathKind> {
     None
 }
 
-fn scheduler(l: &Layers<'_>, f: &mut Findings) -> Option<Scheduler> {
-    let Some(g) = given!(l, lb_algo, "lbAlgo") else {
+fn scheduler(l: &Layers<'_>, insists_on_xdp: bool, f: &mut Findings) -> Option<Scheduler> {
+    let given = given!(l, lb_algo, "lbAlgo");
+    if insists_on_xdp {
+        let datapath = given!(l, datapath, "datapath");
+        return xdp::scheduler(given.filter(|g| !g.outdated_by(datapath.as_ref())).as_ref(), f);
+    }
+    let Some(g) = given else {
         return Some(Scheduler::RoundRobin);
     };
-    let known = g.value.parse::<Scheduler>().ok();
+    let known = match g.value.as_str() {
+        MAGLEV => Some(Scheduler::MaglevHash),
+        name => name.parse().ok(),
+    };
     let allowed = |s: &Scheduler| l.dialect.is_native() || K0S_SCHEDULERS.contains(&s.name());
     if let Some(scheduler) = known.filter(allowed) {
         return Some(scheduler);
@@ -172,6 +199,16 @@ fn scheduler(l: &Layers<'_>, f: &mut Findings) -> Option<Scheduler> {
     None
 }
 
+/// Unless they are meant for another scheduler, or for that of another datapath.
+fn flags_given<'a>(l: &'a Layers<'_>) -> Option<Given<'a, Vec<String>>> {
+    let algorithm = given!(l, lb_algo, "lbAlgo");
+    let datapath = given!(l, datapath, "datapath");
+    let insists = datapath.as_ref().is_some_and(|d| d.value == "xdp");
+    given!(l, scheduler_flags, "schedulerFlags")
+        .filter(|g| !g.outdated_by(algorithm.as_ref()))
+        .filter(|g| !insists || !g.outdated_by(datapath.as_ref()))
+}
+
 fn flags(
     l: &Layers<'_>,
     scheduler: Scheduler,
@@ -179,9 +216,7 @@ fn flags(
     f: &mut Findings,
 ) -> Option<SchedulerFlags> {
     let mut flags = SchedulerFlags::default();
-    let main = given!(l, lb_algo, "lbAlgo");
-    let Some(g) = given!(l, scheduler_flags, "schedulerFlags").filter(|g| !g.outdated_by(main.as_ref()))
-    else {
+    let Some(g) = flags_given(l) else {
         return Some(flags);
     };
     let before = f.problems.len();

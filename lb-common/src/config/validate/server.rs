@@ -7,7 +7,7 @@ use super::super::raw::{Port, PortPolicy, VirtualServer as Raw};
 use super::policy::{self, Layers, Policy};
 use super::{Draft, Instances, at_most, backends, bad_name, is_name, number};
 use crate::model::{Family, ServiceKey};
-use crate::spec::{HealthCheckKind as Kind, VirtualServer};
+use crate::spec::{DatapathKind, HealthCheckKind as Kind, VirtualServer};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -85,6 +85,7 @@ fn check(
             at,
             key,
             forwarding: policy.forwarding,
+            datapath: policy.datapath,
             instance,
         };
         let servers = backends::check(d, all, facts, &seat, f);
@@ -218,13 +219,13 @@ fn ports<'a>(d: &Draft, raw: &'a Raw, at: &Path) -> Vec<PortAndPolicy<'a>> {
     list.iter().enumerate().map(one).collect()
 }
 
-/// Port 0 is every port: the kernel takes it with persistence only, and there is no port to knock on.
+/// Port 0 is every port: IPVS takes it with persistence only, and there is no port to knock on.
 fn any_port_is_possible(policy: &Policy, port: u16, at: &Path, f: &mut Findings) -> bool {
     if port != 0 {
         return true;
     }
     let before = f.problems.len();
-    if policy.persistence.is_none() {
+    if policy.persistence.is_none() && policy.datapath != DatapathKind::Xdp {
         let message = "port 0 (every port) needs persistence";
         f.refuse(Problem::new(at, message).help("give persistenceTimeoutSeconds of 1 or more"));
     }

@@ -79,8 +79,9 @@ fn servers_get_what_their_health_and_weight_say() {
         // Drained by the file: it keeps what it has.
         (vec![0, 1, 1], "uuu", "Healthy 0 1 1"),
         (vec![0, 1, 1], "udd", "All 0 1 1"),
+        (vec![0, 1, 1], "ddd", "All - 1 1"),
         (vec![0, 1, 1], "und", "Answering 0 1 -"),
-        (vec![0, 0], "uu", "All 0 0"),
+        (vec![0, 0], "ud", "All 0 -"),
         // Slow start: everybody's weight is finer while somebody's grows.
         (vec![1, 1, 1], "u1u", "Healthy 10 1 10"),
         (vec![2, 4, 1], "u59", "Healthy 20 20 9"),

@@ -25,7 +25,7 @@ pub(super) fn empty(forwarding: &Forwarding) -> Box<Side> {
         vip_count: 0,
         vip_probes: 1,
         service_probes: 1,
-        pad: 0,
+        zero: 0,
         key: forwarding.key,
         vips: [Vip::default(); VIPS],
         services: [Service::default(); SERVICES],

@@ -258,6 +258,12 @@ fn transitions(out: &mut String, s: &Status) -> std::fmt::Result {
 }
 
 fn problems(out: &mut String, s: &Status) -> std::fmt::Result {
+    if !s.kernel.remarks.is_empty() {
+        writeln!(out, "\nREMARKS")?;
+    }
+    for r in &s.kernel.remarks {
+        writeln!(out, "  {r}")?;
+    }
     let mut all = s.kernel.problems.iter().chain(&s.health.problems).peekable();
     if all.peek().is_none() {
         return Ok(());

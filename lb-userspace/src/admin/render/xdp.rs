@@ -218,7 +218,7 @@ mod tests {
         xdp(&mut out, &view(1000, 1000), None).unwrap();
         for part in [
             "  br0 generic, program 7: br0 is a bridge device\n",
-            "192.0.2.1:6443/TCP DR persistent 360   1000 packets, 100000 bytes, 100 new flows\n",
+            "TCP 192.0.2.1:6443 DR persistent 360   1000 packets, 100000 bytes, 100 new flows\n",
             "  real servers: 192.0.2.11 (weight 1), 192.0.2.12 (weight 0, drains), 192.0.2.13 (weight 1, DOWN)\n",
             "100  02:00:00:00:00:02 on eth0\n",
             "  remembered flows: 2 established, 1 seen once, room for 3\n",

@@ -104,7 +104,7 @@ impl Attachment {
         let said = why.clone();
         cx.attach(object, XdpMode::Generic, false, Some(why))?.map_err(|error| AttachError::Refused {
             interface: link.name.clone(),
-            why: format!("{said}, and the kernel generic mode ({error})"),
+            why: format!("{said}, and the kernel generic mode ({}{error})", age_hint(&error)),
         })
     }
 
@@ -200,7 +200,15 @@ impl Attempt<'_> {
     fn refused(&self, error: &io::Error) -> AttachError {
         AttachError::Refused {
             interface: self.link.name.clone(),
-            why: format!("the kernel refused generic mode ({error})"),
+            why: format!("the kernel refused generic mode ({}{error})", age_hint(error)),
         }
+    }
+}
+
+/// What a kernel before 5.9 says to a link for XDP.
+fn age_hint(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EINVAL) => "attaching needs kernel 5.9: ",
+        _ => "",
     }
 }

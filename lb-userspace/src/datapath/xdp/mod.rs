@@ -7,12 +7,13 @@
 //!   place      where on an interface, decided                  attach     there
 //!   owner      whose program is there already                  chain      living beside it
 //!   neighbours the way to each backend                         trace      the program's own log
-//!   view       what `status` shows
+//!   view       what `status` shows                             foresee    what `plan` shows
 //! ```
 //! What the program does with a packet is `lb-ebpf`'s; what it is told is `lb_common::xdp`'s.
 pub mod attach;
 pub mod chain;
 mod control;
+mod foresee;
 mod neighbours;
 pub mod object;
 pub mod owner;
@@ -21,6 +22,8 @@ mod tables;
 pub mod trace;
 mod verifier;
 pub mod view;
+
+pub use foresee::foresee;
 
 use crate::sys::bpf::XdpMode;
 use crate::sys::ethtool;
@@ -188,26 +191,36 @@ impl Xdp {
     ) -> anyhow::Result<()> {
         let links = rtnl.links().await?;
         self.links = links.into_iter().map(|l| (l.index, l)).collect();
-        self.follow(wanted.attach.next.as_deref(), problems)?;
+        if let Err(error) = self.follow(wanted.attach.next.as_deref(), problems) {
+            problems.push(error.to_string());
+        }
         let mut facts = Facts {
             links: self.links.clone(),
             ..Facts::default()
         };
         facts.sites = self.sites(&wanted.interfaces, wanted, problems);
+        let entrances = facts.sites.clone();
         facts.read(rtnl, wanted).await?;
+        let exits = facts.routes.values().map(|r| r.interface);
+        let exits: BTreeSet<u32> = exits.filter(|i| !wanted.interfaces.contains(i)).collect();
+        facts.sites.extend(self.sites(&exits, wanted, &mut Vec::new()));
         self.found = facts.resolve(wanted, self.clock.unit());
         problems.append(&mut self.found.problems.clone());
         match &wanted.attach.root_array {
             Some(array) => {
-                self.attach(&BTreeMap::new(), wanted, problems);
+                self.attach(&BTreeMap::new(), &BTreeMap::new(), wanted, problems);
                 self.enter(array, problems);
             }
             None => {
                 self.leave_array();
-                self.attach(&facts.sites, wanted, problems);
+                self.attach(&entrances, &facts.sites, wanted, problems);
+                self.open_exits(&facts.sites, wanted, problems);
             }
         }
-        self.write(wanted).await?;
+        // Whatever is in force goes on, also when what is wanted now cannot be.
+        if let Err(error) = self.write(wanted).await {
+            problems.push(format!("{error:#}"));
+        }
         if !wanted.vips.is_empty() {
             self.clock.lease(&self.object, LEASE)?;
         }
@@ -279,38 +292,71 @@ impl Xdp {
         }
     }
 
-    /// Has the program on exactly these places.
-    fn attach(&mut self, sites: &BTreeMap<u32, Site>, wanted: &Forwarding, problems: &mut Vec<String>) {
-        let places: BTreeMap<u32, &Site> = sites.values().map(|s| (s.interface, s)).collect();
+    /// Has the program on these places, and keeps it at most where `allowed` says.
+    fn attach(
+        &mut self,
+        sites: &BTreeMap<u32, Site>,
+        allowed: &BTreeMap<u32, Site>,
+        wanted: &Forwarding,
+        problems: &mut Vec<String>,
+    ) {
         let mode = wanted.attach.mode;
-        let keep = |index: &u32, a: &mut Attachment| {
-            places.get(index).is_some_and(|s| s.generic.is_none() || a.mode == XdpMode::Generic)
-                && (mode != spec::XdpMode::Native || a.mode == XdpMode::Native)
+        let places: BTreeMap<u32, &Site> = allowed.values().map(|s| (s.interface, s)).collect();
+        let keep = |index: &u32, a: &Attachment| {
+            let native = a.mode == XdpMode::Native;
+            places.get(index).is_some_and(|s| s.generic.is_none() || !native)
+                && (mode != spec::XdpMode::Native || native)
                 && a.is_intact()
         };
-        let gone: Vec<u32> = {
-            let attached = &mut self.attached;
-            attached.iter_mut().filter_map(|(i, a)| (!keep(i, a)).then_some(*i)).collect()
-        };
+        let attached = self.attached.iter();
+        let gone: Vec<u32> = attached.filter(|(i, a)| !keep(i, a)).map(|(i, _)| *i).collect();
         for index in gone {
             self.detach(index);
         }
         // From the bottom up: the kernel takes no program below another one.
-        let mut order: Vec<&Site> = places.into_values().collect();
+        let mut order: Vec<&Site> = sites.values().collect();
         order.sort_by_key(|s| self.links.get(&s.interface).is_some_and(|l| l.vlan.is_some()));
         for site in order {
-            if !self.attached.contains_key(&site.interface)
-                && let Err(error) = self.attach_one(site, mode)
-            {
-                match error {
-                    AttachError::Gone(_) => {}
-                    error => problems.push(error.to_string()),
-                }
+            match self.attach_one(site, mode) {
+                Ok(()) | Err(AttachError::Gone(_)) => {}
+                Err(error) => problems.push(error.to_string()),
             }
         }
     }
 
+    /// Where a native program sends a frame out of another interface, most drivers take it only while they run a program
+    /// themselves.
+    fn open_exits(&mut self, sites: &BTreeMap<u32, Site>, wanted: &Forwarding, problems: &mut Vec<String>) {
+        let is_native = |a: &Attachment| a.mode == XdpMode::Native;
+        if wanted.vips.is_empty() || !self.attached.values().any(is_native) {
+            return;
+        }
+        let exits = self.found.egress.iter().filter(|i| !wanted.interfaces.contains(i));
+        for index in exits.copied().collect::<Vec<_>>() {
+            let Some(name) = self.links.get(&index).map(|l| l.name.clone()) else {
+                continue;
+            };
+            let why = match sites.get(&index).filter(|s| s.generic.is_none()) {
+                None => "no driver runs XDP on it".to_owned(),
+                Some(site) => match self.attach_one(site, wanted.attach.mode) {
+                    // Somebody else's will do.
+                    Err(AttachError::Occupied(owner)) if owner.on.native => continue,
+                    Err(error) => error.to_string(),
+                    Ok(()) if self.attached.get(&site.interface).is_some_and(is_native) => continue,
+                    Ok(()) => "its driver runs no XDP program".to_owned(),
+                },
+            };
+            problems.push(format!(
+                "packets to some real servers leave by {name}, which may not take them from a native XDP program ({why}); \
+                 `xdp.mode: generic` needs nothing of it"
+            ));
+        }
+    }
+
     fn attach_one(&mut self, site: &Site, mode: spec::XdpMode) -> Result<(), AttachError> {
+        if self.attached.contains_key(&site.interface) {
+            return Ok(());
+        }
         let ours: Vec<u32> = self.attached.values().filter_map(Attachment::program).collect();
         let mut made = Attachment::make(&mut self.object, site, &self.links, mode, &ours);
         if let Err(AttachError::OursAbove(_, above)) = &made {
@@ -388,11 +434,6 @@ impl Xdp {
     /// Makes ready for the next change, when there is nothing else to do.
     pub async fn settle(&mut self) {
         self.tables.settle().await;
-    }
-
-    /// Whether there is something to forward.
-    pub fn is_wanted(&self) -> bool {
-        self.wanted.is_some()
     }
 
     /// Whether a change of this neighbour concerns a backend.

@@ -68,9 +68,9 @@ pub(crate) fn measure() -> Result<Section> {
     };
     let mut figures: BTreeMap<(Who, u32), Vec<f64>> = BTreeMap::new();
     for round in 0..ROUNDS {
+        progress(format!("guest: round {} of {ROUNDS}", round + 1));
         for flows in [0, MANY] {
             for who in Who::ALL {
-                progress(format!("guest: round {} of {ROUNDS}, {}", round + 1, who.name()));
                 let figure = bench.one(who, flows).with_context(|| who.name())?;
                 figures.entry((who, flows)).or_default().push(figure);
             }
@@ -98,7 +98,7 @@ impl Bench {
         let run = self.wire.send(&mut self.tools, &frame, flows, PACKETS)?;
         match who {
             Who::Drop | Who::SkbDropped => {
-                ensure!(run.seen == 0, "{} packets came back that were dropped", run.seen);
+                ensure!(run.seen == 0, "{} packets came back instead of being dropped", run.seen);
             }
             Who::Bare | Who::Ours | Who::Ipvs => run.all_came()?,
         }

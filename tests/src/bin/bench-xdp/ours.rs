@@ -9,7 +9,7 @@ use aya::{Ebpf, EbpfLoader};
 use lb_common::abi::{self, Reason, Ring, Side, State, Traffic, flow, global, hash, map, tables};
 use lb_tests::xdp::image::{self, Places};
 use lb_tests::xdp::names::Names;
-use lb_tests::xdp::scene::{self, Backend, Scene, Service, Vip};
+use lb_tests::xdp::scene::{Backend, Scene, Service, Vip};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -188,6 +188,7 @@ fn scene(ifindex: u32) -> Result<Scene> {
         services: Vec::new(),
         pools: Vec::new(),
         backends: BTreeMap::new(),
+        members: BTreeMap::new(),
     };
     for (pool, (port, affinity, way)) in POOLS.into_iter().enumerate() {
         let first = 1 + pool * REPLICAS;
@@ -240,7 +241,7 @@ fn vip(address: IpAddr, index: u16) -> Vip {
 }
 
 fn backend(way: Way, number: u8, ifindex: u32) -> Backend {
-    let flags = scene::ALIVE | scene::NEW | tables::BACKEND_REACHABLE;
+    let flags = tables::BACKEND_REACHABLE;
     let tunnel = (way == Way::Tunnel).then(|| (NODE4.into(), Ipv4Addr::new(10, 9, 0, number).into()));
     Backend {
         name: format!("backend{number}"),
@@ -250,6 +251,7 @@ fn backend(way: Way, number: u8, ifindex: u32) -> Backend {
             } else {
                 0
             },
+        member: tables::MEMBER_ALIVE | tables::MEMBER_NEW,
         ifindex: if way == Way::Elsewhere {
             ifindex + 1
         } else {

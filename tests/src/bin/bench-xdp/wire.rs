@@ -17,7 +17,6 @@ use aya::programs::{TestRun, TestRunOptions, Xdp, XdpMode};
 use lb_common::abi::bench::program;
 use lb_tests::netns::Netns;
 use nix::net::if_::if_nametoindex;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// Frames that the kernel hands on at once; xdp-trafficgen's number.
@@ -80,12 +79,14 @@ impl Wire {
             client.name()
         ))?;
         client.ip("link set c0 up\n")?;
+        for (netns, end) in [(&client, "c0"), (&director, "d0")] {
+            // Or the ends would say who they are, and be counted.
+            netns.sysctl(&format!("ipv6.conf.{end}.disable_ipv6"), "1")?;
+        }
         let out = client.run(|| if_nametoindex("c0"))??;
         let ifindex = director.run(|| if_nametoindex("d0"))??;
         let seen = tools.program_mut(program::SEEN)?;
         let seen = attach(&client, seen, out)?;
-        // Neighbour discovery of both ends would be counted otherwise.
-        sleep(Duration::from_millis(300));
         Ok(Self {
             client,
             director,

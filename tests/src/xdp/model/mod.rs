@@ -6,7 +6,7 @@ mod read;
 mod select;
 mod send;
 
-use super::scene::{Backend, Scene, Service};
+use super::scene::{Scene, Service};
 use lb_common::abi::flow::{self, FRAGS, SETS, WAYS};
 use lb_common::abi::{Reason, reason};
 pub use read::{Flow, Fragment, Packet, Protocol};
@@ -31,8 +31,8 @@ pub enum Counted {
     Reason(Reason),
     /// It went to a backend.
     Traffic {
-        /// Place in `SERVICE_STATS`; `None`: a later fragment, of which nobody knows.
-        service: Option<u32>,
+        /// Place in `SERVICE_STATS`.
+        service: u32,
         /// Number of the backend.
         backend: u16,
         /// It began a flow.
@@ -113,20 +113,23 @@ impl Model {
     fn way(&mut self, frame: &[u8]) -> Result<Outcome, Reason> {
         let packet = read::packet(&self.scene, frame)?;
         let (service, choice) = match packet.fragment {
-            Some(fragment) if fragment.later => (None, self.of_fragment(&packet, fragment)?),
+            Some(fragment) if fragment.later => self.recall(&packet, fragment)?,
             fragment => {
-                let service = self.service(&packet)?;
+                let service = self.service(&packet);
+                let Some(service) = service else {
+                    self.keep(&packet, fragment, 0, 0);
+                    return Err(match packet.protocol {
+                        Protocol::Transport(_) => Reason::NotService,
+                        Protocol::Error => Reason::IcmpOther,
+                    });
+                };
                 let choice = self.select(&packet, &service)?;
-                if let (Some(fragment), Protocol::Transport(_)) = (fragment, packet.protocol) {
-                    let hash = packet.flow.fragment_hash(&self.scene.key, fragment.id);
-                    let word = flow::word(hash, self.now, 0, choice.backend.into());
-                    self.fragments[flow::fragment_of(hash) as usize] = word;
-                }
-                (Some(service.stats), choice)
+                self.keep(&packet, fragment, service.stats, choice.backend);
+                (service.stats, choice)
             }
         };
-        let backend = self.scene.backends[&choice.backend].clone();
-        let verdict = send::send(frame, &packet, &backend, &mut self.out)?;
+        let backend = &self.scene.backends[&choice.backend];
+        let verdict = send::send(frame, &packet, backend, &mut self.out)?;
         Ok(Outcome {
             verdict,
             counted: Counted::Traffic {
@@ -140,19 +143,44 @@ impl Model {
     }
 
     /// The service that a packet is for.
-    fn service(&self, packet: &Packet<'_>) -> Result<Service, Reason> {
-        let (port, none) = match packet.protocol {
-            Protocol::Transport(_) => (packet.flow.dst_port, Reason::NotService),
-            Protocol::Error => (packet.flow.dst_port, Reason::IcmpOther),
-        };
+    fn service(&self, packet: &Packet<'_>) -> Option<Service> {
         let of_port = |port: u16| {
             let mut all = self.scene.services.iter();
             all.find(|s| (s.vip, s.protocol, s.port) == (packet.vip, packet.flow.protocol, port))
         };
-        of_port(port).or_else(|| of_port(0)).cloned().ok_or(none)
+        of_port(packet.flow.dst_port).or_else(|| of_port(0)).cloned()
     }
 
-    fn backend(&self, number: u16) -> Option<&Backend> {
-        self.scene.backends.get(&number)
+    /// Remembers where a first fragment went. To nobody, if it was passed: so are the others then.
+    fn keep(&mut self, packet: &Packet<'_>, fragment: Option<Fragment>, stats: u32, backend: u16) {
+        if let Some(fragment) = fragment {
+            let hash = packet
+                .flow
+                .fragment_hash(&self.scene.key, fragment.id, fragment.protocol);
+            let word = flow::fragment_word(hash, self.now, stats, backend.into());
+            self.fragments[flow::fragment_of(hash) as usize] = word;
+        }
+    }
+
+    /// Where the first fragment went.
+    fn recall(&self, packet: &Packet<'_>, fragment: Fragment) -> Result<(u32, Choice), Reason> {
+        let hash = packet
+            .flow
+            .fragment_hash(&self.scene.key, fragment.id, fragment.protocol);
+        let word = self.fragments[flow::fragment_of(hash) as usize];
+        if !flow::is_fragment_of(word, hash, self.now) {
+            return Err(Reason::FragmentUnknown);
+        }
+        match u16::try_from(flow::backend(word)).unwrap_or(0) {
+            0 => Err(Reason::NotService),
+            backend => Ok((
+                flow::fragment_stats(word),
+                Choice {
+                    backend,
+                    new: false,
+                    remembered: true,
+                },
+            )),
+        }
     }
 }

@@ -24,6 +24,8 @@ pub struct Flow {
 pub struct Fragment {
     /// Identification as it is in the packet, loaded in native order.
     pub id: u32,
+    /// What the header that says so names: the same in all fragments.
+    pub protocol: u8,
     /// Not the first one.
     pub later: bool,
 }
@@ -84,10 +86,10 @@ impl Flow {
     }
 
     /// The hash of a fragmented packet of it; `id` as it is in the packet, loaded in native order.
-    pub fn fragment_hash(&self, key: &Key, id: u32) -> u64 {
+    pub fn fragment_hash(&self, key: &Key, id: u32, protocol: u8) -> u64 {
         let [a, b, c, d] = id.to_ne_bytes();
         let id = [u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])];
-        self.hashed(key, id, self.protocol.into(), true)
+        self.hashed(key, id, protocol.into(), true)
     }
 
     /// The hash of the client alone, of so many bits of its address.
@@ -144,7 +146,7 @@ pub(super) fn packet<'a>(scene: &Scene, frame: &'a [u8]) -> Result<Packet<'a>, R
     if ttl <= GUARD_TTL {
         return Err(Reason::Guarded);
     }
-    if src == dst || src.is_multicast() || src.is_loopback() || src.is_unspecified() {
+    if src == dst || cannot_be(src) {
         return Err(Reason::BadSource);
     }
     let flow = Flow {
@@ -156,6 +158,14 @@ pub(super) fn packet<'a>(scene: &Scene, frame: &'a [u8]) -> Result<Packet<'a>, R
     };
     let inside = if is6 { inside6(rest)? } else { inside4(rest)? };
     transport(start, vip.index, flow, inside)
+}
+
+/// RFC 1122 section 3.2.1.3, RFC 4291 sections 2.5.2, 2.5.3 and 2.7: "this network", loopback, multicast, class E.
+fn cannot_be(src: IpAddr) -> bool {
+    match src {
+        IpAddr::V4(ip) => matches!(ip.octets()[0], 0 | 127 | 224..),
+        IpAddr::V6(ip) => ip.is_unspecified() || ip.is_loopback() || ip.is_multicast(),
+    }
 }
 
 fn admitted(scene: &Scene, vip: &Vip, frame: &[u8], vlans: &[u16]) -> Result<(), Reason> {
@@ -194,8 +204,9 @@ struct Inside<'a> {
     ip: &'a [u8],
     protocol: u8,
     fragment: Option<Fragment>,
-    /// There is more behind this fragment, or something before it.
+    /// What is behind the headers.
     payload: &'a [u8],
+    /// The number of ICMP here.
     icmp: u8,
 }
 
@@ -211,6 +222,7 @@ fn inside4(rest: &[u8]) -> Result<Inside<'_>, Reason> {
         protocol: rest[9],
         fragment: (place != 0).then_some(Fragment {
             id,
+            protocol: rest[9],
             later: place & 0x1fff != 0,
         }),
         payload: &rest[header..total],
@@ -251,6 +263,7 @@ fn extensions(ip: &[u8], mut next: u8, cut: Reason) -> Result<(u8, Option<Fragme
         if next == 44 && place & 0xfff9 != 0 {
             fragment = Some(Fragment {
                 id: u32::from_ne_bytes([header[4], header[5], header[6], header[7]]),
+                protocol: header[0],
                 later: place >> 3 != 0,
             });
         }
@@ -263,10 +276,18 @@ fn extensions(ip: &[u8], mut next: u8, cut: Reason) -> Result<(u8, Option<Fragme
             return Ok((next, fragment, at));
         }
     }
-    match next {
-        0 | 43 | 44 | 50 | 51 | 59 | 60 | 135 | 139 | 140 | 253 | 254 => Err(Reason::Extension),
-        _ => Ok((next, fragment, at)),
+    if is_extension(next) {
+        return Err(Reason::Extension);
     }
+    Ok((next, fragment, at))
+}
+
+/// IANA's list of IPv6 extension headers, and "no next header".
+fn is_extension(protocol: u8) -> bool {
+    matches!(
+        protocol,
+        0 | 43 | 44 | 50 | 51 | 59 | 60 | 135 | 139 | 140 | 253 | 254
+    )
 }
 
 fn transport<'a>(start: usize, vip: u16, mut flow: Flow, inside: Inside<'a>) -> Result<Packet<'a>, Reason> {
@@ -278,22 +299,25 @@ fn transport<'a>(start: usize, vip: u16, mut flow: Flow, inside: Inside<'a>) -> 
         icmp,
     } = inside;
     flow.protocol = protocol;
-    let is_fragment = fragment.is_some();
-    let mut kind = Protocol::Transport(0);
-    match protocol {
-        6 | 17 if fragment.is_some_and(|f| f.later) => {}
-        6 => kind = Protocol::Transport(tcp(payload)?),
-        17 => udp(payload, is_fragment)?,
-        _ if protocol == icmp => {
-            if is_fragment {
-                return Err(Reason::IcmpOther);
-            }
-            flow = error(flow, payload, icmp == 58).ok_or(Reason::IcmpOther)?;
-            kind = Protocol::Error;
+    let later = fragment.is_some_and(|f| f.later);
+    let kind = match protocol {
+        6 | 17 if later => Protocol::Transport(0),
+        // What follows may be another extension header, and what follows that is in the first fragment.
+        0 | 43 | 44 | 51 | 60 if later && icmp == 58 => Protocol::Transport(0),
+        6 => Protocol::Transport(tcp(payload)?),
+        17 => {
+            udp(payload, fragment.is_some())?;
+            Protocol::Transport(0)
         }
+        _ if protocol == icmp && fragment.is_some() => return Err(Reason::IcmpOther),
+        _ if protocol == icmp => {
+            flow = error(flow, payload, icmp == 58).ok_or(Reason::IcmpOther)?;
+            Protocol::Error
+        }
+        _ if icmp == 58 && is_extension(protocol) => return Err(Reason::Extension),
         _ => return Err(Reason::NotService),
-    }
-    if kind != Protocol::Error && !fragment.is_some_and(|f| f.later) {
+    };
+    if kind != Protocol::Error && !later {
         (flow.src_port, flow.dst_port) = (be16(payload, 0), be16(payload, 2));
     }
     Ok(Packet {

@@ -1,11 +1,10 @@
 //! Which backend: the flow table, source affinity, the ring.
-use super::super::scene::{ALIVE, NEW, Service};
+use super::super::scene::Service;
 use super::read::{ACK, FIN, Flow, RST, SYN};
-use super::{Choice, Fragment, Model, Packet, Protocol};
-use lb_common::abi::flow::{self, ESTABLISHED, FRAGMENT_LIFE, PROBATION, STALE};
-use lb_common::abi::tables::RING;
+use super::{Choice, Model, Packet, Protocol};
+use lb_common::abi::flow::{self, ESTABLISHED, PROBATION, STALE};
+use lb_common::abi::tables::{MEMBER_ALIVE, MEMBER_NEW, RING};
 use lb_common::abi::{Reason, hash};
-use std::net::IpAddr;
 
 /// What a packet is to the flow table.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,9 +30,14 @@ fn kind(packet: &Packet<'_>) -> Kind {
 }
 
 impl Model {
-    fn is(&self, backend: u32, flag: u32) -> bool {
-        let number = u16::try_from(backend).unwrap_or(0);
-        self.backend(number).is_some_and(|b| b.flags & flag != 0)
+    /// Whether a backend takes packets of a service; if `new`, those that begin a flow.
+    fn takes(&self, service: &Service, backend: u16, new: bool) -> bool {
+        let wanted = if new {
+            MEMBER_ALIVE | MEMBER_NEW
+        } else {
+            MEMBER_ALIVE
+        };
+        self.scene.member(service.pool, backend) & wanted == wanted
     }
 
     /// The place of a hash's word.
@@ -43,60 +47,45 @@ impl Model {
         Some((set, way))
     }
 
-    pub(super) fn of_fragment(&self, packet: &Packet<'_>, fragment: Fragment) -> Result<Choice, Reason> {
-        let hash = packet.flow.fragment_hash(&self.scene.key, fragment.id);
-        let word = self.fragments[flow::fragment_of(hash) as usize];
-        let backend = flow::backend(word);
-        let known = flow::is_of(word, hash)
-            && flow::age(word, self.now) <= FRAGMENT_LIFE
-            && self.is(backend, ALIVE);
-        let backend = u16::try_from(backend).unwrap_or(0);
-        known
-            .then_some(Choice {
-                backend,
-                new: false,
-                remembered: true,
-            })
-            .ok_or(Reason::FragmentUnknown)
-    }
-
     pub(super) fn select(&mut self, packet: &Packet<'_>, service: &Service) -> Result<Choice, Reason> {
         let (kind, hash) = (kind(packet), packet.flow.hash(&self.scene.key));
-        if let Some((set, way)) = self.find(hash) {
-            let word = self.flows[set][way];
-            let backend = flow::backend(word);
-            let stays =
-                self.is(backend, ALIVE) && (kind != Kind::Opens || self.is(backend, NEW));
-            if stays {
-                if kind != Kind::Looks || packet.protocol != Protocol::Error {
+        let known = self.find(hash);
+        if let Some((set, way)) = known {
+            let backend = backend_of(self.flows[set][way]);
+            if self.takes(service, backend, kind == Kind::Opens) {
+                if packet.protocol != Protocol::Error {
                     self.seen(set, way, hash, &packet.flow, service);
                 }
                 return Ok(Choice {
-                    backend: u16::try_from(backend).unwrap_or(0),
+                    backend,
                     new: kind == Kind::Opens,
                     remembered: true,
                 });
             }
-            if self.is(backend, ALIVE) {
+            if kind == Kind::Opens {
                 self.flows[set][way] = 0;
             }
         }
         let choice = self.miss(kind, hash, &packet.flow, service)?;
-        if matches!(kind, Kind::Goes | Kind::Both) {
-            self.insert(hash, PROBATION, choice.backend.into());
-            self.tie(&packet.flow, service, choice.backend.into());
+        if matches!(kind, Kind::Goes | Kind::Both) && self.inserted < self.scene.inserts {
+            self.inserted += 1;
+            self.insert(hash, PROBATION, choice.backend);
+            if let Some(client) = self.affinity_hash(&packet.flow, service) {
+                let class = self
+                    .find(client)
+                    .map(|(set, way)| flow::class(self.flows[set][way]));
+                self.insert(client, class.unwrap_or(PROBATION), choice.backend);
+            }
         }
         Ok(choice)
     }
 
     fn miss(&self, kind: Kind, hash: u64, flow: &Flow, service: &Service) -> Result<Choice, Reason> {
         let new = matches!(kind, Kind::Opens | Kind::Both);
-        if let Some((backend, _)) = self.tied(flow, service)
-            && self.is(backend, ALIVE)
-            && (!new || self.is(backend, NEW))
-        {
+        let tied = self.tied(flow, service);
+        if let Some(backend) = tied.filter(|backend| self.takes(service, *backend, new)) {
             return Ok(Choice {
-                backend: u16::try_from(backend).unwrap_or(0),
+                backend,
                 new,
                 remembered: true,
             });
@@ -116,61 +105,65 @@ impl Model {
         }
     }
 
-    /// Writes a flow's word again, established and seen now.
+    /// Writes a flow's word again, established and seen now; and its client's, unless a newer flow moved it.
     fn seen(&mut self, set: usize, way: usize, hash: u64, flow: &Flow, service: &Service) {
         let old = self.flows[set][way];
-        let word = flow::word(hash, self.now, ESTABLISHED, flow::backend(old));
-        if word != old {
-            self.flows[set][way] = word;
-            self.tie(flow, service, flow::backend(word));
+        let backend = backend_of(old);
+        let word = flow::word(hash, self.now, ESTABLISHED, backend.into());
+        if word == old {
+            return;
+        }
+        self.flows[set][way] = word;
+        let Some(client) = self.affinity_hash(flow, service) else {
+            return;
+        };
+        let tied = self
+            .find(client)
+            .map(|(set, way)| backend_of(self.flows[set][way]));
+        if tied.is_none_or(|tied| tied == backend) {
+            self.insert(client, ESTABLISHED, backend);
         }
     }
 
     /// Hash of the word that ties a client to a service.
     pub fn affinity_hash(&self, flow: &Flow, service: &Service) -> Option<u64> {
         let (bits, units) = service.affinity?;
-        let port = u32::from(u16::from_ne_bytes(flow.dst_port.to_be_bytes())) << 16;
-        let vip = match flow.dst {
-            IpAddr::V4(_) | IpAddr::V6(_) => u64::from(service.vip),
-        };
+        let port = u32::from(u16::from_ne_bytes(service.port.to_be_bytes()));
+        let (vip, protocol) = (u64::from(service.vip), u32::from(service.protocol));
         let client = flow.client_hash(&self.scene.key, bits);
-        (units > 0).then(|| hash::affinity(&self.scene.key, client, vip, port, flow.protocol.into()))
+        (units > 0).then(|| hash::affinity(&self.scene.key, client, vip, port, protocol))
     }
 
-    fn tied(&self, flow: &Flow, service: &Service) -> Option<(u32, u64)> {
-        let hash = self.affinity_hash(flow, service)?;
-        let (set, way) = self.find(hash)?;
+    /// The backend that a client is tied to.
+    fn tied(&self, flow: &Flow, service: &Service) -> Option<u16> {
+        let (set, way) = self.find(self.affinity_hash(flow, service)?)?;
         let (word, units) = (self.flows[set][way], service.affinity?.1);
-        (flow::age(word, self.now) <= u64::from(units)).then_some((flow::backend(word), word))
-    }
-
-    fn tie(&mut self, flow: &Flow, service: &Service, backend: u32) {
-        if let Some(hash) = self.affinity_hash(flow, service) {
-            self.insert(hash, ESTABLISHED, backend);
-        }
+        (flow::age(word, self.now) <= u64::from(units)).then(|| backend_of(word))
     }
 
     /// Puts a word into its set: where it is already, or where there is room for it.
-    fn insert(&mut self, hash: u64, class: u64, backend: u32) {
-        if self.inserted >= self.scene.inserts {
-            return;
-        }
-        self.inserted += 1;
+    ///
+    /// Which of several words that are worth the same makes room is nobody's business. The order here is the program's,
+    /// so that what the two remember can be compared.
+    fn insert(&mut self, hash: u64, class: u64, backend: u16) {
         let now = self.now;
         let set = &mut self.flows[flow::set_of(hash) as usize];
-        let oldest = |class: u64, least: u64| {
-            let ways = (0..set.len()).filter(|way| flow::class(set[*way]) == class);
-            let old = ways.filter(|way| flow::age(set[*way], now) >= least);
-            old.rev().max_by_key(|way| flow::age(set[*way], now))
+        let turn = (hash >> 16) as usize % set.len();
+        let worth = |word: u64| match flow::class(word) {
+            _ if flow::is_empty(word) => Some((2, 0)),
+            ESTABLISHED if flow::age(word, now) <= STALE => None,
+            ESTABLISHED => Some((0, flow::age(word, now))),
+            _ => Some((1, flow::age(word, now))),
         };
         let own = set.iter().position(|word| flow::is_of(*word, hash));
-        let empty = set.iter().position(|word| flow::is_empty(*word));
-        let way = own
-            .or(empty)
-            .or_else(|| oldest(PROBATION, 0))
-            .or_else(|| oldest(ESTABLISHED, STALE + 1));
+        let room = (0..set.len()).filter_map(|way| Some((worth(set[way])?, way ^ turn)));
+        let way = own.or_else(|| room.max().map(|(_, way)| way ^ turn));
         if let Some(way) = way {
-            set[way] = flow::word(hash, now, class, backend);
+            set[way] = flow::word(hash, now, class, backend.into());
         }
     }
+}
+
+fn backend_of(word: u64) -> u16 {
+    u16::try_from(flow::backend(word)).unwrap_or(0)
 }

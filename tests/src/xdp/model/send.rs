@@ -6,10 +6,13 @@ use lb_common::abi::tables::{BACKEND_LOCAL, BACKEND_REACHABLE};
 use lb_common::abi::{GUARD_TTL, Reason};
 use std::net::IpAddr;
 
-/// So much of a packet is quoted to its sender.
-const QUOTE4: usize = 128;
-/// The same over IPv6.
-const QUOTE6: usize = 128;
+/// So much of a packet is quoted to its sender: what makes an answer of 576 bytes (RFC 1812 section 4.3.2.3).
+const QUOTE4: usize = 548;
+/// The same over IPv6: 1280 bytes (RFC 4443 section 3.2).
+const QUOTE6: usize = 1232;
+
+/// As much of one that is shorter than that; no link is so narrow that less is too big.
+const SHORT: usize = 128;
 
 /// Writes what leaves, if it leaves changed.
 pub(super) fn send(
@@ -31,7 +34,7 @@ pub(super) fn send(
     if let Some((from, to)) = backend.tunnel {
         let room = backend.mtu as usize - if from.is_ipv4() { 20 } else { 40 };
         if packet.ip.len() > room {
-            if packet.fragment.is_some() || packet.protocol == Protocol::Error {
+            if packet.fragment.is_some() || packet.protocol == Protocol::Error || packet.ip.len() < SHORT {
                 return Err(Reason::TooBig);
             }
             answer(frame, packet, room, out);
@@ -53,26 +56,26 @@ fn is6(packet: &Packet<'_>) -> bool {
     packet.flow.dst.is_ipv6()
 }
 
-/// Sets the TTL or hop limit. The checksum is that of the header if it was right, and as wrong as it was if it was not.
+/// Sets the TTL or hop limit. A checksum that was wrong stays as wrong as it was: RFC 1624, equation 3.
 fn lower(ip: &mut [u8]) {
     if ip[0] >> 4 == 6 {
         ip[7] = GUARD_TTL;
         return;
     }
     let header = usize::from(ip[0] & 15) * 4;
-    let sum = |ip: &[u8]| checksum(&[&ip[..10], &ip[12..header]]);
-    let given = u16::from_be_bytes([ip[10], ip[11]]);
-    let right = sum(ip);
+    let right = |ip: &[u8]| checksum(&[&ip[..10], &ip[12..header]]);
+    let (old, word) = (
+        u16::from_be_bytes([ip[10], ip[11]]),
+        u16::from_be_bytes([ip[8], ip[9]]),
+    );
+    let was_right = old == right(ip);
     ip[8] = GUARD_TTL;
-    let now = sum(ip);
-    // Ones' complement: what was added by mistake stays added.
-    let wrong = i32::from(given) - i32::from(right);
-    let value = if wrong == 0 {
-        i32::from(now)
+    let new = if was_right {
+        right(ip)
     } else {
-        (i32::from(now) + wrong).rem_euclid(0xffff)
+        checksum(&[&(!old).to_be_bytes(), &(!word).to_be_bytes(), &ip[8..10]])
     };
-    ip[10..12].copy_from_slice(&u16::try_from(value).unwrap_or(0).to_be_bytes());
+    ip[10..12].copy_from_slice(&new.to_be_bytes());
 }
 
 /// The outer header of a tunnel.
@@ -106,7 +109,7 @@ fn outer(packet: &Packet<'_>, from: IpAddr, to: IpAddr, out: &mut Vec<u8>) {
     }
 }
 
-/// "Fragmentation needed" (RFC 792, RFC 1191) or "packet too big" (RFC 4443), back to where it came from.
+/// "Fragmentation needed" (RFC 792, RFC 1191; internetwork control, RFC 1812 section 4.3.2.5) or "packet too big" (RFC 4443), back to where it came from.
 fn answer(frame: &[u8], packet: &Packet<'_>, mtu: usize, out: &mut Vec<u8>) {
     let mtu = u32::try_from(mtu).unwrap_or(0).to_be_bytes();
     let (quote, kind) = if is6(packet) {
@@ -114,14 +117,15 @@ fn answer(frame: &[u8], packet: &Packet<'_>, mtu: usize, out: &mut Vec<u8>) {
     } else {
         (QUOTE4, [3, 4])
     };
-    let mut icmp = [&kind[..], &[0; 2], &mtu, &packet.ip[..quote.min(packet.ip.len())]].concat();
+    let quote = if packet.ip.len() < quote { SHORT } else { quote };
+    let mut icmp = [&kind[..], &[0; 2], &mtu, &packet.ip[..quote]].concat();
     out[..6].copy_from_slice(&frame[6..12]);
     out[6..12].copy_from_slice(&frame[..6]);
     let len = icmp.len();
     match (packet.flow.dst, packet.flow.src) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
             let [a, b] = u16::try_from(len + 20).unwrap_or(0).to_be_bytes();
-            let mut header = vec![0x45, 0, a, b, 0, 0, 0x40, 0, 64, 1, 0, 0];
+            let mut header = vec![0x45, 0xc0, a, b, 0, 0, 0x40, 0, 64, 1, 0, 0];
             header.extend(from.octets());
             header.extend(to.octets());
             let sum = checksum(&[&header]).to_be_bytes();

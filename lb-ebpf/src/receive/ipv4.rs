@@ -1,0 +1,103 @@
+//! IPv4.
+use super::address::Address;
+use super::{Arrived, Flow, flow, is_for_us};
+use crate::config::Config;
+use crate::packet::ethernet::Link;
+use crate::packet::icmp::{ICMP, Icmp};
+use crate::packet::ipv4::Ipv4;
+use crate::packet::transport::{self, TCP, UDP};
+use crate::packet::{Frame, Xdp};
+use crate::traits::Traits;
+use crate::{fragment, lookup};
+use lb_common::abi::tables::IPV4;
+use lb_common::abi::{GUARD_TTL, Reason, Vip};
+
+#[inline(always)]
+pub(super) fn receive<const FRAGS: bool>(
+    xdp: &Xdp<FRAGS>,
+    config: &Config,
+    link: Link,
+) -> Result<Arrived, Reason> {
+    let frame = xdp.frame();
+    let ip: &Ipv4 = frame.at(link.l3).ok_or(Reason::NotIp)?;
+    let vip = lookup::vip(config.side, IPV4, u64::from(ip.dst)).ok_or(Reason::NotVip)?;
+    config.lease()?;
+    if !is_for_us(frame, link, vip) {
+        return Err(Reason::NotForUs);
+    }
+    if ip.ttl <= GUARD_TTL {
+        return Err(Reason::Guarded);
+    }
+    if ip.src == ip.dst || ip.has_martian_source() {
+        return Err(Reason::BadSource);
+    }
+    let length = ip.total();
+    if !ip.begins_well() || length < ip.header_length() || !xdp.has(link.l3 + length) {
+        return Err(Reason::BadIp);
+    }
+    classify(config, frame, link, ip, vip)
+}
+
+#[inline(always)]
+fn classify(config: &Config, frame: Frame<'_>, link: Link, ip: &Ipv4, vip: &Vip) -> Result<Arrived, Reason> {
+    let length = ip.total();
+    let at = link.l3 + ip.header_length();
+    let end = link.l3 + length;
+    let mut fragment = 0;
+    let mut part = Traits::NONE;
+    if ip.is_fragment() {
+        match ip.proto {
+            TCP | UDP => {}
+            ICMP => return Err(Reason::IcmpOther),
+            _ => return Err(Reason::NotService),
+        }
+        let (id, proto) = (u32::from(ip.id), u32::from(ip.proto));
+        fragment = Address::fragment(&config.side.key, ip.src, ip.dst, id, proto);
+        if ip.is_later_fragment() {
+            return Ok(Arrived {
+                traits: Traits::LATER,
+                length,
+                fragment,
+                flow: None,
+            });
+        }
+        part = Traits::FIRST;
+    }
+    if ip.proto == ICMP {
+        let flow = quoted(config, frame, at, end, ip, vip).ok_or(Reason::IcmpOther)?;
+        return Ok(Arrived {
+            traits: Traits::ERROR,
+            length,
+            fragment,
+            flow: Some(flow),
+        });
+    }
+    let traits = transport::parse(frame, at, end, ip.proto, part.any(Traits::FIRST))?;
+    let ports = transport::ports(frame, at, end).ok_or(Reason::BadTransport)?;
+    let flow = flow(config, vip, ip.src, ip.dst, ip.proto, ports);
+    if flow.is_none() {
+        if part.any(Traits::FIRST) {
+            fragment::remember(config, fragment, fragment::PASSED);
+        }
+        return Err(Reason::NotService);
+    }
+    Ok(Arrived {
+        traits: traits.and(part),
+        length,
+        fragment,
+        flow,
+    })
+}
+
+/// The flow that an ICMP error is about: a packet from the virtual IP to a client.
+#[inline(always)]
+fn quoted(config: &Config, frame: Frame<'_>, at: usize, end: usize, ip: &Ipv4, vip: &Vip) -> Option<Flow> {
+    let icmp: &Icmp = frame.at(at)?;
+    let at = at + size_of::<Icmp>();
+    let inner: &Ipv4 = frame.at(at)?;
+    if !icmp.is_error() || !inner.begins_well() || inner.src != ip.dst || inner.is_later_fragment() {
+        return None;
+    }
+    let ports = transport::ports(frame, at + inner.header_length(), end)?;
+    flow(config, vip, inner.dst, inner.src, inner.proto, ports.reversed())
+}

@@ -1,0 +1,126 @@
+//! IPv6.
+use super::address::Address;
+use super::{Arrived, Flow, flow, is_for_us};
+use crate::config::Config;
+use crate::packet::ethernet::Link;
+use crate::packet::icmp::{ICMPV6, Icmp};
+use crate::packet::ipv6::{self, Ipv6};
+use crate::packet::transport::{self, TCP, UDP};
+use crate::packet::{Frame, Xdp};
+use crate::traits::Traits;
+use crate::{fragment, lookup};
+use lb_common::abi::tables::IPV4;
+use lb_common::abi::{GUARD_TTL, Reason, Vip};
+
+#[inline(always)]
+pub(super) fn receive<const FRAGS: bool>(
+    xdp: &Xdp<FRAGS>,
+    config: &Config,
+    link: Link,
+) -> Result<Arrived, Reason> {
+    let frame = xdp.frame();
+    let ip: &Ipv6 = frame.at(link.l3).ok_or(Reason::NotIp)?;
+    let [hi, lo] = ip.dst;
+    let vip = lookup::vip(config.side, hi, lo).ok_or(Reason::NotVip)?;
+    // An empty place is `::`, and one of IPv4 a multicast address.
+    if hi == 0 || hi == IPV4 {
+        return Err(Reason::NotVip);
+    }
+    config.lease()?;
+    if !is_for_us(frame, link, vip) {
+        return Err(Reason::NotForUs);
+    }
+    if ip.hop_limit <= GUARD_TTL {
+        return Err(Reason::Guarded);
+    }
+    if { ip.src } == { ip.dst } || ip.has_martian_source() {
+        return Err(Reason::BadSource);
+    }
+    let length = ip.total();
+    if !ip.begins_well() || !xdp.has(link.l3 + length) {
+        return Err(Reason::BadIp);
+    }
+    classify(config, frame, link, ip, vip)
+}
+
+#[inline(always)]
+fn classify(config: &Config, frame: Frame<'_>, link: Link, ip: &Ipv6, vip: &Vip) -> Result<Arrived, Reason> {
+    let length = ip.total();
+    let end = link.l3 + length;
+    let upper = ipv6::walk(config.side, frame, link.l3 + size_of::<Ipv6>(), ip.next, end)?;
+    let mut fragment = 0;
+    let part = upper.part;
+    if part != Traits::NONE {
+        let proto = upper.fragment_proto;
+        fragment = Address::fragment(&config.side.key, ip.src, ip.dst, upper.id, u32::from(proto));
+        if part.any(Traits::LATER) {
+            check_later(proto)?;
+            return Ok(Arrived {
+                traits: Traits::LATER.and(Traits::V6),
+                length,
+                fragment,
+                flow: None,
+            });
+        }
+    }
+    match upper.proto {
+        TCP | UDP => {}
+        ICMPV6 if part.any(Traits::FIRST) => return Err(Reason::IcmpOther),
+        ICMPV6 => {
+            let flow = quoted(config, frame, upper.at, end, ip, vip).ok_or(Reason::IcmpOther)?;
+            let traits = Traits::ERROR.and(Traits::V6);
+            return Ok(Arrived {
+                traits,
+                length,
+                fragment,
+                flow: Some(flow),
+            });
+        }
+        other if ipv6::is_extension(other) => return Err(Reason::Extension),
+        _ => return Err(Reason::NotService),
+    }
+    let traits = transport::parse(frame, upper.at, end, upper.proto, part.any(Traits::FIRST))?;
+    let ports = transport::ports(frame, upper.at, end).ok_or(Reason::BadTransport)?;
+    let flow = flow(config, vip, ip.src, ip.dst, upper.proto, ports);
+    if flow.is_none() {
+        if part.any(Traits::FIRST) {
+            fragment::remember(config, fragment, fragment::PASSED);
+        }
+        return Err(Reason::NotService);
+    }
+    Ok(Arrived {
+        traits: traits.and(part).and(Traits::V6),
+        length,
+        fragment,
+        flow,
+    })
+}
+
+/// A later fragment may be one of a packet that was forwarded, unless what its header names says no.
+#[inline(always)]
+fn check_later(proto: u8) -> Result<(), Reason> {
+    match proto {
+        TCP | UDP => Ok(()),
+        ICMPV6 => Err(Reason::IcmpOther),
+        other if ipv6::is_looked_through(other) => Ok(()),
+        other if ipv6::is_extension(other) => Err(Reason::Extension),
+        _ => Err(Reason::NotService),
+    }
+}
+
+/// The flow that an ICMPv6 error is about: a packet from the virtual IP to a client.
+#[inline(always)]
+fn quoted(config: &Config, frame: Frame<'_>, at: usize, end: usize, ip: &Ipv6, vip: &Vip) -> Option<Flow> {
+    let icmp: &Icmp = frame.at(at)?;
+    let at = at + size_of::<Icmp>();
+    let inner: &Ipv6 = frame.at(at)?;
+    if !icmp.is_error6() || !inner.begins_well() || { inner.src } != { ip.dst } {
+        return None;
+    }
+    let upper = ipv6::walk(config.side, frame, at + size_of::<Ipv6>(), inner.next, end).ok()?;
+    if upper.part.any(Traits::LATER) {
+        return None;
+    }
+    let ports = transport::ports(frame, upper.at, end)?;
+    flow(config, vip, inner.dst, inner.src, upper.proto, ports.reversed())
+}
