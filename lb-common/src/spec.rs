@@ -42,6 +42,8 @@ pub struct Spec {
     pub timeouts: Option<IpvsTimeouts>,
     /// The XDP datapath's settings.
     pub xdp: Xdp,
+    /// What all virtual servers of the userspace proxy share.
+    pub proxy: crate::proxy::Settings,
 }
 
 impl Spec {
@@ -256,6 +258,8 @@ pub struct VirtualServer {
     pub hysteresis: u32,
     /// Who serves while the quorum is lost; it is not checked.
     pub sorry_server: Option<RealServer>,
+    /// The PROXY protocol, in and out; the userspace proxy's.
+    pub proxy_protocol: ProxyProtocol,
     /// Who serves it, sorted by address and port.
     pub real_servers: Vec<RealServer>,
 }
@@ -267,6 +271,20 @@ impl VirtualServer {
         let direct = self.forwarding == Forwarding::DirectRouting && self.key.protocol == Protocol::Tcp;
         (direct && self.key.port != 0).then_some(self.key.address)
     }
+}
+
+/// The PROXY protocol of a virtual server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize),
+    serde(rename_all = "camelCase")
+)]
+pub struct ProxyProtocol {
+    /// The header that real servers are sent before a connection's first byte.
+    pub send: Option<crate::wire::proxy::Version>,
+    /// Networks of other proxies: a connection from there begins with a header, and without one it is refused.
+    pub accept_from: Vec<IpPrefix>,
 }
 
 /// One server behind a virtual server.

@@ -1,10 +1,12 @@
 //! A frame's way through, and the one place where what was decided becomes a verdict.
 use crate::config::Config;
-use crate::maps::plain;
 use crate::packet::Xdp;
 use crate::packet::ethernet::{self, Link};
+use crate::packet::ipv4::Ipv4;
+use crate::packet::ipv6::Ipv6;
 use crate::receive::Arrived;
 use crate::select::Choice;
+use crate::short::{self, Went};
 use crate::traits::Traits;
 use crate::{chain, count, fragment, receive, rewrite, select};
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
@@ -35,16 +37,25 @@ pub(crate) fn run<const FRAGS: bool>(ctx: XdpContext) -> u32 {
 
 #[inline(always)]
 fn forward<const FRAGS: bool>(xdp: &mut Xdp<FRAGS>) -> Result<u32, Reason> {
-    let link = ethernet::parse(xdp.frame()).ok_or(Reason::NotIp)?;
+    let ethertype = ethernet::first(xdp.frame()).ok_or(Reason::NotIp)?;
     let config = Config::in_force().ok_or(Reason::LeaseEnded)?;
-    let link = Link {
-        l3: plain::<32>(config.side, link.l3 as u32) as usize,
-        ..link
+    let link = Link::untagged(ethertype);
+    let went = match ethertype {
+        ethernet::IPV4 => short::go::<Ipv4, FRAGS>(xdp, &config, link)?,
+        ethernet::IPV6 => short::go::<Ipv6, FRAGS>(xdp, &config, link)?,
+        _ => Went::Nowhere,
     };
-    let arrived = receive::receive(xdp, &config, link)?;
-    let traits = Traits(plain::<{ Traits::BELOW }>(config.side, arrived.traits.0));
-    let arrived = Arrived { traits, ..arrived };
-    let choice = choose(&config, &arrived)?;
+    let (link, arrived, choice) = match went {
+        Went::All(verdict) => return Ok(verdict),
+        Went::Chosen(arrived, choice) => (link, arrived, choice),
+        Went::Nowhere => {
+            let link = ethernet::parse(xdp.frame()).ok_or(Reason::NotIp)?.plain(config.side);
+            let arrived = receive::receive(xdp, &config, link)?.plain(config.side);
+            let choice = choose(&config, &arrived)?;
+            (link, arrived, choice)
+        }
+    };
+    let (link, arrived) = (link.plain(config.side), arrived.plain(config.side));
     // A frame in several buffers is as long as its packet, padding being for short ones.
     let bytes = xdp.frame().len().max(link.l3 + arrived.length) as u64;
     let verdict = rewrite::to_backend(xdp, link, &arrived, choice.backend)?;
@@ -56,14 +67,9 @@ fn forward<const FRAGS: bool>(xdp: &mut Xdp<FRAGS>) -> Result<u32, Reason> {
 fn choose(config: &Config, arrived: &Arrived) -> Result<Choice, Reason> {
     let Some(flow) = &arrived.flow else {
         let (place, backend) = fragment::recall(config, arrived.fragment)?;
-        return Ok(Choice {
-            place,
-            backend,
-            new: false,
-            remembered: true,
-        });
+        return Ok(Choice { place, backend, new: false, remembered: true });
     };
-    let choice = select::choose(config, arrived.traits, flow)?;
+    let choice = select::choose::<false>(config, arrived.traits, flow)?.ok_or(Reason::NoBackend)?;
     if arrived.traits.any(Traits::FIRST) {
         fragment::remember(config, arrived.fragment, choice.place);
     }

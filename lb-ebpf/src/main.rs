@@ -28,6 +28,7 @@ mod packet;
 mod receive;
 mod rewrite;
 mod select;
+mod short;
 mod too_big;
 mod traits;
 mod tunnel;

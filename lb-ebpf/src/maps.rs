@@ -150,10 +150,25 @@ pub(crate) fn outer(address: &[u32; 4]) -> [u64; 2] {
 /// What a backend is to a pool: `MEMBER_*`.
 #[inline(always)]
 pub(crate) fn member(side: &'static Side, pool: u32, number: u32) -> u8 {
-    let pool = pool as usize & (POOLS - 1);
+    let pool = unseen(pool as usize) & (POOLS - 1);
     let number = number as usize & (BACKENDS - 1);
     // SAFETY: both are within the table by their masks.
     unsafe { *side.members.as_ptr().cast::<u8>().add(pool * BACKENDS + number) }
+}
+
+/// The same value, of which the compiler knows nothing: it would put two numbers whose bits do not meet together by an
+/// `or` of 32 bits, of whose result Linux 6.1 knows no bound.
+#[inline(always)]
+fn unseen(value: usize) -> usize {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut value = value;
+        // SAFETY: arithmetic on a register.
+        unsafe { core::arch::asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack)) };
+        value
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    value
 }
 
 /// One word of `FLOWS` or `FRAGS`, shared by all processors: read whole and written whole.

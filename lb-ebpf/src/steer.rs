@@ -43,30 +43,34 @@ pub(crate) fn cplb_steer(ctx: SkLookupContext) -> u32 {
 #[inline(always)]
 fn key(ctx: &SkLookupContext) -> Option<Key> {
     let lookup: *const bpf_sk_lookup = ctx.as_ptr().cast();
-    // SAFETY: the context is a `bpf_sk_lookup`, whose fields the verifier lets us read.
-    #[expect(unsafe_code, reason = "the context is reached by pointer")]
-    let (protocol, family, port) = unsafe { ((*lookup).protocol, (*lookup).family, (*lookup).local_port) };
-    if protocol != TCP {
+    // One load for each field, at its own offset from the context: the verifier takes no other.
+    macro_rules! field {
+        ($($field:tt)+) => {{
+            // SAFETY: the context is a `bpf_sk_lookup`, whose fields the verifier lets us read.
+            #[expect(unsafe_code, reason = "the context is reached by pointer")]
+            unsafe {
+                (&raw const (*lookup).$($field)+).read_volatile()
+            }
+        }};
+    }
+    if field!(protocol) != TCP {
         return None;
     }
-    // SAFETY: as above.
-    #[expect(unsafe_code, reason = "the context is reached by pointer")]
-    let address = unsafe {
-        match family {
-            IPV4 => [(*lookup).local_ip4, 0, 0, 0],
-            IPV6 => [
-                (*lookup).local_ip6[0],
-                (*lookup).local_ip6[1],
-                (*lookup).local_ip6[2],
-                (*lookup).local_ip6[3],
-            ],
-            _ => return None,
-        }
+    let family = field!(family);
+    let address = match family {
+        IPV4 => [field!(local_ip4), 0, 0, 0],
+        IPV6 => [
+            field!(local_ip6[0]),
+            field!(local_ip6[1]),
+            field!(local_ip6[2]),
+            field!(local_ip6[3]),
+        ],
+        _ => return None,
     };
     Some(Key {
         address,
         family,
-        port,
+        port: field!(local_port),
     })
 }
 

@@ -5,12 +5,13 @@ mod health;
 use super::raw::native::{Api, ControlPlaneLoadBalancer, Spec as RawSpec};
 use super::raw::server::MAGLEV;
 use super::raw::{
-    ConnectionSync, Garp, Granularity, IpvsTimeouts, Metadata, Port, RealServer, RootArray, SorryServer,
-    SyncGroup, Tunnel, VirtualServer, VrrpInstance, Xdp,
+    ConnectionSync, Garp, Granularity, IpvsTimeouts, Keepalive, Metadata, Port, Proxy, ProxyProtocol, RealServer,
+    RootArray, SorryServer, SyncGroup, Tunnel, VirtualServer, VrrpInstance, Xdp,
 };
 use super::{API_VERSION, KIND};
 use crate::model::{Forwarding, Scheduler, SchedulerFlags};
 use crate::spec::{self, DatapathKind, Instance, InterfaceSelector, Spec, Transport, XdpMode};
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -45,6 +46,11 @@ impl From<&Spec> for ControlPlaneLoadBalancer {
                 }),
                 ipvs_timeouts: s.timeouts.as_ref().map(timeouts),
                 xdp: (s.xdp != spec::Xdp::default()).then(|| xdp(&s.xdp)),
+                proxy: s
+                    .virtual_servers
+                    .iter()
+                    .any(|v| v.datapath == DatapathKind::Proxy)
+                    .then(|| Box::new(proxy(&s.proxy))),
                 // Every virtual server below names its port.
                 api: None::<Api>,
             }),
@@ -142,7 +148,8 @@ fn server(v: &spec::VirtualServer) -> VirtualServer {
             (_, scheduler) => scheduler.name().into(),
         }),
         scheduler_flags: some(flags(v.scheduler, v.flags).into_iter()),
-        lb_kind: Some(v.forwarding.name().into()),
+        // The proxy's is none of these.
+        lb_kind: (v.datapath != DatapathKind::Proxy).then(|| v.forwarding.name().into()),
         tunnel: match v.forwarding {
             Forwarding::DirectRouting | Forwarding::Nat => None,
             Forwarding::Tunnel { kind, port } => Some(Tunnel {
@@ -163,6 +170,10 @@ fn server(v: &spec::VirtualServer) -> VirtualServer {
             address: Some(s.address.to_string()),
             port: Some(s.port.into()),
         }),
+        proxy_protocol: (v.proxy_protocol != spec::ProxyProtocol::default()).then(|| ProxyProtocol {
+            send: v.proxy_protocol.send.map(|s| s.name().into()),
+            accept_from: some(v.proxy_protocol.accept_from.iter().map(ToString::to_string)),
+        }),
         real_servers: some(v.real_servers.iter().map(|r| RealServer {
             address: Some(r.address.to_string()),
             port: Some(r.port.into()),
@@ -172,6 +183,23 @@ fn server(v: &spec::VirtualServer) -> VirtualServer {
             check_address: r.check_address.map(|a| a.to_string()),
             check_port: r.check_port.map(Into::into),
         })),
+    }
+}
+
+fn proxy(s: &crate::proxy::Settings) -> Proxy {
+    Proxy {
+        bind_port: s.bind_port.map(Into::into),
+        threads: s.threads.map(Into::into),
+        connect_timeout: Some(s.connect_timeout.into()),
+        queue_timeout: Some(s.queue_timeout.into()),
+        idle_timeout: Some(s.idle_timeout.unwrap_or_default().into()),
+        half_close_timeout: Some(s.half_close_timeout.into()),
+        keepalive: Some(Keepalive {
+            idle: Some(s.keepalive.map(|k| k.idle).unwrap_or_default().into()),
+            interval: s.keepalive.map(|k| k.interval.into()),
+            probes: s.keepalive.map(|k| k.probes.into()),
+        }),
+        max_connections: s.max_connections.map(Into::into),
     }
 }
 

@@ -15,6 +15,8 @@ pub enum Carrier {
     Ipvs,
     /// Our XDP program.
     Xdp,
+    /// The userspace proxy.
+    Proxy,
 }
 
 impl Carrier {
@@ -23,6 +25,7 @@ impl Carrier {
         match self {
             Self::Ipvs => "ipvs",
             Self::Xdp => "xdp",
+            Self::Proxy => "proxy",
         }
     }
 }
@@ -63,7 +66,8 @@ pub const fn carrier(vs: &VirtualServer, has: Facilities) -> Option<Carrier> {
     match vs.datapath {
         DatapathKind::Auto | DatapathKind::Ipvs if has.ipvs => Some(Carrier::Ipvs),
         DatapathKind::Auto | DatapathKind::Xdp if has.xdp && xdp_cannot(vs).is_none() => Some(Carrier::Xdp),
-        DatapathKind::Auto | DatapathKind::Ipvs | DatapathKind::Xdp | DatapathKind::Proxy => None,
+        DatapathKind::Proxy => Some(Carrier::Proxy),
+        DatapathKind::Auto | DatapathKind::Ipvs | DatapathKind::Xdp => None,
     }
 }
 
@@ -80,11 +84,11 @@ pub fn carried(vs: &VirtualServer, has: Facilities) -> Carried {
         (Some(name), Some(_)) => format!("the file says datapath: {name}"),
         (None, Some(Carrier::Ipvs)) => "datapath: auto takes IPVS where the kernel has it".into(),
         (None, Some(Carrier::Xdp)) => "this kernel has no IPVS".into(),
-        (_, None) => missing(vs, has),
+        (None, Some(Carrier::Proxy)) | (_, None) => missing(vs, has),
     };
     let without = match by {
         Some(Carrier::Xdp) => xdp_without(vs),
-        Some(Carrier::Ipvs) | None => Vec::new(),
+        Some(Carrier::Ipvs | Carrier::Proxy) | None => Vec::new(),
     };
     Carried { by, because, without }
 }
@@ -99,7 +103,7 @@ fn missing(vs: &VirtualServer, has: Facilities) -> String {
         DatapathKind::Auto => format!("this kernel has no IPVS, and {}", no_xdp.unwrap_or_default()),
         DatapathKind::Ipvs => "this kernel has no IPVS".into(),
         DatapathKind::Xdp => no_xdp.unwrap_or_default(),
-        DatapathKind::Proxy => "this build has no proxy".into(),
+        DatapathKind::Proxy => String::new(),
     }
 }
 
@@ -206,7 +210,7 @@ mod tests {
             (DatapathKind::Auto, [None, Some(Xdp), Some(Ipvs), Some(Ipvs)]),
             (DatapathKind::Ipvs, [None, None, Some(Ipvs), Some(Ipvs)]),
             (DatapathKind::Xdp, [None, Some(Xdp), None, Some(Xdp)]),
-            (DatapathKind::Proxy, [None; 4]),
+            (DatapathKind::Proxy, [Some(Carrier::Proxy); 4]),
         ];
         for (datapath, wanted) in table {
             let vs = server(|vs| vs.datapath = datapath);

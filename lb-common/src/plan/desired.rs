@@ -59,6 +59,8 @@ pub struct Desired {
     pub timeouts: Option<IpvsTimeouts>,
     /// What the XDP program forwards; `None`: it is not wanted here.
     pub forwarding: Option<super::Forwarding>,
+    /// What the userspace proxy serves; `None`: it is not wanted here.
+    pub proxy: Option<super::Proxying>,
     /// The director guard.
     pub guard: Option<GuardSpec>,
 }
@@ -85,9 +87,11 @@ pub fn desired(spec: &Spec, cx: &Context<'_>) -> Desired {
                 direct(&mut want, vs, cx);
             }
             Some(Carrier::Xdp) => forward(&mut want, vs, spec, cx),
-            None => {}
+            // Whoever holds: see `proxying`.
+            Some(Carrier::Proxy) | None => {}
         }
     }
+    want.proxy = super::proxying::proxying(spec, cx);
     labels(&mut want, spec);
     if ipvs {
         want.sync = sync(spec, cx);

@@ -11,11 +11,15 @@ pub fn diff(want: &Desired, have: &Observed, renew: bool) -> Vec<Op> {
     prepare(&mut ops, want, have);
     build_services(&mut ops, want, have);
     build_forwarding(&mut ops, want, have);
+    set_proxy(&mut ops, want, have);
     put_addresses(&mut ops, want, have, renew);
     switch_sync(&mut ops, want, have);
     delete_addresses(&mut ops, want, have);
     delete_services(&mut ops, want, have);
     trim_forwarding(&mut ops, want, have);
+    if want.proxy.is_none() && have.proxy.is_some() {
+        ops.push(Op::DeleteProxy);
+    }
     tear_down(&mut ops, want, have);
     ops
 }
@@ -91,6 +95,22 @@ fn trim_forwarding(ops: &mut Vec<Op>, want: &Desired, have: &Observed) {
             ops.push(Op::SetForwarding(wanted.clone()));
         }
         (None, Some(_)) => ops.push(Op::DeleteForwarding),
+        (Some(_) | None, _) => {}
+    }
+}
+
+/// Before a virtual IP comes, so that its first client is served; and before one goes, so that the clients of its sessions
+/// learn of their end while there is still an address to tell them from.
+fn set_proxy(ops: &mut Vec<Op>, want: &Desired, have: &Observed) {
+    match (&want.proxy, &have.proxy) {
+        (Some(wanted), there) if there.as_ref() != Some(wanted) => ops.push(Op::SetProxy(wanted.clone())),
+        (None, Some(there)) if there.servers.values().any(|s| s.held) => {
+            let mut last = there.clone();
+            for server in last.servers.values_mut() {
+                server.held = false;
+            }
+            ops.push(Op::SetProxy(last));
+        }
         (Some(_) | None, _) => {}
     }
 }

@@ -15,6 +15,7 @@ mod forwarding;
 mod kernel;
 mod observed;
 mod op;
+mod proxying;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -30,6 +31,7 @@ pub use kernel::{
 };
 pub use observed::{LocalLink, Observed, ObservedAddress};
 pub use op::Op;
+pub use proxying::Proxying;
 
 /// The link that carries the VIPs of direct routing on every node: k0s's name for it.
 pub const LOCAL_LINK: &str = "dummyvip0";

@@ -57,6 +57,7 @@ pub(crate) fn virtual_server(n: u8, forwarding: Forwarding) -> VirtualServer {
         quorum: None,
         hysteresis: 0,
         sorry_server: None,
+        proxy_protocol: crate::spec::ProxyProtocol::default(),
         real_servers: vec![real(1), real(2), real(3)],
     }
 }
@@ -81,5 +82,6 @@ pub(crate) fn spec_of(forwarding: Forwarding) -> Spec {
         }),
         timeouts: None,
         xdp: Xdp::default(),
+        proxy: crate::proxy::Settings::default(),
     }
 }

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
     serde(rename_all = "camelCase")
 )]
 pub struct Settings {
+    /// Listen on every address of the node with this port besides, for the first virtual server of each family: k0s's
+    /// `userSpaceProxyBindPort`. `None`: nowhere but on the virtual IPs.
+    pub bind_port: Option<u16>,
     /// Threads; `None`: one for each processor, at most 4. Counts from the next start on.
     pub threads: Option<u16>,
     /// How long one server may take to accept a connection before the next one is tried.
@@ -32,6 +35,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            bind_port: None,
             threads: None,
             // Long enough for one lost SYN, which is sent again after a second.
             connect_timeout: Duration::from_secs(2),

@@ -94,6 +94,7 @@ fn service(nodes: usize) -> VirtualServer {
         quorum: None,
         hysteresis: 0,
         sorry_server: None,
+        proxy_protocol: lb_common::spec::ProxyProtocol::default(),
         real_servers: (0..nodes).map(|n| RealServer::new(address(n), 6443)).collect(),
     }
 }

@@ -36,6 +36,12 @@ impl Ipv4 {
         self.version_ihl.wrapping_sub(PLAIN) <= 0x0f - 5
     }
 
+    /// Nothing lies between it and what comes next.
+    #[inline(always)]
+    pub(crate) fn has_no_options(&self) -> bool {
+        self.version_ihl == PLAIN
+    }
+
     /// Bytes of the header, options included.
     #[inline(always)]
     pub(crate) fn header_length(&self) -> usize {

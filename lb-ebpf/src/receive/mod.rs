@@ -1,17 +1,20 @@
 //! From a frame to a flow: what a packet for a virtual IP is, or why it is none of ours.
-mod address;
+mod ip;
 mod ipv4;
 mod ipv6;
 
 use crate::config::Config;
-use crate::{lookup, maps};
+use crate::packet::Xdp;
 use crate::packet::ethernet::{self, Link};
+use crate::packet::ipv4::Ipv4;
+use crate::packet::ipv6::Ipv6;
 use crate::packet::transport::Ports;
-use crate::packet::{Frame, Xdp};
 use crate::traits::Traits;
-use address::Address;
+use crate::{lookup, maps};
+pub(crate) use ip::Ip;
+use ip::Address;
 use lb_common::abi::tables::SERVICE_AFFINITY;
-use lb_common::abi::{Reason, Service, Vip};
+use lb_common::abi::{GUARD_TTL, Reason, Service, Side, Vip};
 
 /// A packet that is to be forwarded.
 pub(crate) struct Arrived {
@@ -24,6 +27,14 @@ pub(crate) struct Arrived {
     pub(crate) flow: Option<Flow>,
 }
 
+impl Arrived {
+    /// See [`maps::plain`].
+    #[inline(always)]
+    pub(crate) fn plain(self, side: &'static Side) -> Self {
+        Self { traits: Traits(maps::plain::<{ Traits::BELOW }>(side, self.traits.0)), ..self }
+    }
+}
+
 /// The flow of a packet.
 pub(crate) struct Flow {
     pub(crate) service: &'static Service,
@@ -32,7 +43,7 @@ pub(crate) struct Flow {
     pub(crate) ring: u64,
 }
 
-/// Reads it. Nothing is changed.
+/// Reads any packet. Nothing is changed.
 #[inline(always)]
 pub(crate) fn receive<const FRAGS: bool>(
     xdp: &Xdp<FRAGS>,
@@ -40,25 +51,51 @@ pub(crate) fn receive<const FRAGS: bool>(
     link: Link,
 ) -> Result<Arrived, Reason> {
     if link.ethertype == ethernet::IPV4 {
-        ipv4::receive(xdp, config, link)
+        let (ip, vip) = arrive::<Ipv4, FRAGS>(xdp, config, link)?;
+        ipv4::classify(config, xdp.frame(), link, ip, vip)
     } else if link.ethertype == ethernet::IPV6 {
-        ipv6::receive(xdp, config, link)
+        let (ip, vip) = arrive::<Ipv6, FRAGS>(xdp, config, link)?;
+        ipv6::classify(config, xdp.frame(), link, ip, vip)
     } else {
         Err(Reason::NotIp)
     }
 }
 
-/// Was the frame sent to this node, on this VLAN?
+/// Is it for a virtual IP, may this node direct it, was it sent to this node, and can it be right?
+///
+/// What is not for a virtual IP costs no more than that answer: it is most of what a node receives.
 #[inline(always)]
-fn is_for_us(frame: Frame<'_>, link: Link, vip: &Vip) -> bool {
+pub(crate) fn arrive<'a, I: Ip, const FRAGS: bool>(
+    xdp: &'a Xdp<FRAGS>,
+    config: &Config,
+    link: Link,
+) -> Result<(&'a I, &'static Vip), Reason> {
+    let frame = xdp.frame();
+    let ip: &I = frame.at(link.l3).ok_or(Reason::NotIp)?;
+    let (hi, lo) = ip.dst().key().ok_or(Reason::NotVip)?;
+    let vip = lookup::vip(config.side, hi, lo).ok_or(Reason::NotVip)?;
+    config.lease()?;
     // A word that begins with the address; the two bytes more are shifted out.
-    let Some(start) = frame.at::<[u8; 8]>(0) else { return false };
-    link.vlan == vip.vlan && (u64::from_le_bytes(*start) ^ maps::mac(vip)) << 16 == 0
+    let start: &[u8; 8] = frame.at(0).ok_or(Reason::NotIp)?;
+    let other = u64::from_le_bytes(*start) ^ maps::mac(vip);
+    if link.vlan != vip.vlan || other << 16 != 0 {
+        return Err(Reason::NotForUs);
+    }
+    if ip.hops() <= GUARD_TTL {
+        return Err(Reason::Guarded);
+    }
+    if ip.src() == ip.dst() || ip.has_martian_source() {
+        return Err(Reason::BadSource);
+    }
+    if !ip.is_well_formed() || !xdp.has(link.l3 + ip.total()) {
+        return Err(Reason::BadIp);
+    }
+    Ok((ip, vip))
 }
 
 /// The flow from the client to the virtual IP with these ports. `None`: no service has it.
 #[inline(always)]
-fn flow<A: Address>(
+pub(crate) fn flow<A: Address>(
     config: &Config,
     vip: &Vip,
     client: A,

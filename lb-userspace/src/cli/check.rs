@@ -4,6 +4,7 @@ use crate::config::{LoadError, Loaded, Overrides, Report};
 use lb_common::config::GoDuration;
 use lb_common::config::raw::native::ControlPlaneLoadBalancer;
 use lb_common::health::{Probe, Trust};
+use lb_common::model::Scheduler;
 use lb_common::plan::xdp_cannot;
 use lb_common::spec::{
     DatapathKind, Instance, InterfaceSelector, Listener, Spec, Track, Tracked, Transport, VirtualServer,
@@ -159,6 +160,10 @@ fn summary(args: &Args, loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> 
             writeln!(out, "  from {source}")?;
         }
     }
+    let proxied = spec.virtual_servers.iter().any(|v| v.datapath == DatapathKind::Proxy);
+    if let Some(port) = spec.proxy.bind_port.filter(|_| proxied) {
+        writeln!(out, "the proxy listens on port {port} of every address of the node as well")?;
+    }
     if spec.virtual_servers.is_empty() {
         writeln!(out, "no virtual servers: the virtual IP alone")?;
     }
@@ -287,8 +292,13 @@ fn server(v: &VirtualServer, out: &mut dyn Write) -> io::Result<()> {
         DatapathKind::Xdp => "maglev",
         DatapathKind::Auto | DatapathKind::Ipvs | DatapathKind::Proxy => v.scheduler.name(),
     };
-    let kind = v.forwarding.name();
-    writeln!(out, "virtual server {name}: {algorithm}, {kind}, {persistence}")?;
+    if v.datapath == DatapathKind::Proxy {
+        let algorithm = if v.scheduler == Scheduler::SourceHash { "source" } else { algorithm };
+        writeln!(out, "virtual server {name}: {algorithm}")?;
+    } else {
+        let kind = v.forwarding.name();
+        writeln!(out, "virtual server {name}: {algorithm}, {kind}, {persistence}")?;
+    }
     writeln!(out, "  datapath {}", datapath(v))?;
     writeln!(out, "  {}", checked(v))?;
     for r in &v.real_servers {

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 const MAX_PROBLEMS: usize = 100;
 
 /// Keys of the design that no field stands for yet.
-const PLANNED: &[&str] = &["discovery", "proxy", "admin", "kubernetes"];
+const PLANNED: &[&str] = &["discovery", "admin", "kubernetes"];
 
 /// Keys that only the native file has.
 const NATIVE_ONLY: &[&str] = &[

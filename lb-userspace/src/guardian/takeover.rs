@@ -62,7 +62,9 @@ fn listen(socket: BorrowedFd<'_>) -> std::io::Result<(Option<Message>, Vec<Owned
             if let Ok(message) = serde_json::from_slice(&line) {
                 // What came with the lines before goes, and with it nothing but a copy.
                 links = match &message {
-                    Message::Holding { xdp_links, .. } => arrived.drain(..arrived.len().min(*xdp_links)).collect(),
+                    Message::Holding { xdp_links, .. } => {
+                        arrived.drain(..arrived.len().min(*xdp_links)).collect()
+                    }
                     Message::Done => vec![],
                 };
                 last = Some(message);

@@ -33,6 +33,7 @@ impl Kernel {
                 Op::PutAddress(..) => self.put_addresses(now).await,
                 Op::DeleteAddress(_) => self.delete_addresses(now).await,
                 Op::SetForwarding(forwarding) => vec![self.set_forwarding(forwarding, turn).await],
+                Op::SetProxy(proxying) => vec![self.set_proxy(proxying, turn)],
                 single => vec![self.one(single).await],
             };
             for (op, outcome) in now.iter().zip(outcomes) {
@@ -76,6 +77,8 @@ impl Kernel {
                 | Op::DeleteService(_)
                 | Op::SetForwarding(_)
                 | Op::DeleteForwarding
+                | Op::SetProxy(_)
+                | Op::DeleteProxy
                 | Op::DeleteLocalLink
                 | Op::DeleteLabel(_)
                 | Op::DeleteGuard
@@ -132,6 +135,11 @@ impl Kernel {
                 if let Some(xdp) = self.xdp.as_mut() {
                     xdp.clear();
                 }
+                Ok(())
+            }
+            Op::SetProxy(proxying) => self.set_proxy(proxying, &mut Turn::default()),
+            Op::DeleteProxy => {
+                self.stop_proxy();
                 Ok(())
             }
             Op::PutAddress(..) => self.put_addresses(std::slice::from_ref(op)).await.remove(0),

@@ -24,6 +24,7 @@ impl Kernel {
             connection_sync: None,
             timeouts: None,
             xdp: lb_common::spec::Xdp::default(),
+            proxy: lb_common::proxy::Settings::default(),
         };
         let mut turn = Turn::default();
         let have = match self.observe(&want, &nothing, &mut turn.problems).await {

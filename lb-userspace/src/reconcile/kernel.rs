@@ -3,14 +3,13 @@ use super::facilities::LOOK_AGAIN;
 use super::journal::Journal;
 use crate::admin::ServiceView;
 use crate::datapath::ipvs::{self, Ipvs};
+use crate::datapath::proxy::Proxy;
 use crate::datapath::xdp::Xdp;
 use crate::sys::guard::Guard;
 use crate::sys::rtnl::{Change, Rtnl, Watch};
 use lb_common::health::HealthView;
 use lb_common::model::{MacAddr, ServiceKey};
-use lb_common::plan::{
-    self, AddressKey, Desired, Lifetime, Op, Place, Role, desired, diff,
-};
+use lb_common::plan::{self, AddressKey, Desired, Lifetime, Op, Place, Role, desired, diff};
 use lb_common::spec::{IpvsTimeouts, Spec};
 use lb_common::time::{Duration, Instant};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +28,7 @@ pub struct Kernel {
     pub(super) ipvs: Option<Ipvs>,
     pub(super) guard: Option<Guard>,
     pub(super) xdp: Option<Xdp>,
+    pub(super) proxy: Option<Proxy>,
     pub(super) journal: Journal,
     pub(super) purpose: Purpose,
     pub(super) local: Local,
@@ -109,6 +109,7 @@ impl Kernel {
             ipvs: None,
             guard: None,
             xdp: None,
+            proxy: None,
             journal: Journal::open(journal, purpose == Purpose::Look),
             purpose,
             local: Local::Unknown,
@@ -168,7 +169,9 @@ impl Kernel {
                     let xdp = self.xdp.as_ref();
                     let concerns_us = |c: &Change| match c {
                         Change::Resync | Change::Link(_) | Change::Address(_) => true,
-                        Change::Neighbour { interface, ip } => xdp.is_some_and(|x| x.watches(*interface, *ip)),
+                        Change::Neighbour { interface, ip } => {
+                            xdp.is_some_and(|x| x.watches(*interface, *ip))
+                        }
                         Change::Route => false,
                     };
                     if changes.iter().any(concerns_us) {
@@ -214,6 +217,10 @@ impl Kernel {
         if self.xdp.is_none() {
             want.forwarding = None;
         }
+        if self.purpose == Purpose::Leave {
+            // Its sessions died with the daemon.
+            want.proxy = None;
+        }
         if self.guard.is_none() {
             want.guard = None;
         }
@@ -252,6 +259,7 @@ impl Kernel {
             let problems = xdp.maintain(&mut self.rtnl).await;
             turn.problems.extend(problems);
         }
+        self.note_proxy(&ops, turn);
         let failed = self.apply(&ops, turn).await;
         turn.unable.extend(failed.iter().flat_map(carries));
         turn.addresses_in_place = !failed

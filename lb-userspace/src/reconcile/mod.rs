@@ -15,6 +15,7 @@ mod guard;
 mod journal;
 mod kernel;
 mod observe;
+mod proxy;
 mod show;
 mod view;
 
@@ -23,10 +24,10 @@ pub use view::{GuardView, ReconcileView};
 
 use crate::datapath::xdp;
 use crate::vrrp::{Command, Commander, Heartbeat, RoleView};
+use anyhow::Context as _;
 use lb_common::health::HealthView;
 use lb_common::plan::{Context, Desired, LEASE, Role, desired, diff};
 use lb_common::spec::Spec;
-use anyhow::Context as _;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;

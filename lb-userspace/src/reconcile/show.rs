@@ -5,7 +5,7 @@ use crate::admin::{DestinationView, ServiceView};
 use crate::datapath::ipvs;
 use crate::datapath::xdp::Xdp;
 use lb_common::plan::{self, Carried, Desired, carried};
-use lb_common::spec::{DatapathKind, Spec};
+use lb_common::spec::Spec;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
@@ -15,10 +15,9 @@ impl Kernel {
         let each: BTreeSet<String> = spec
             .virtual_servers
             .iter()
-            .map(|vs| match (carried(vs, has), vs.datapath) {
-                (_, DatapathKind::Proxy) => "proxy".to_owned(),
-                (Carried { by: Some(by), .. }, _) => by.name().to_owned(),
-                (Carried { because, .. }, _) => format!("none: {because}"),
+            .map(|vs| match carried(vs, has) {
+                Carried { by: Some(by), .. } => by.name().to_owned(),
+                Carried { because, .. } => format!("none: {because}"),
             })
             .collect();
         each.into_iter().collect::<Vec<_>>().join(", ")
@@ -53,6 +52,7 @@ impl Kernel {
             },
             services: turn.services,
             xdp: self.xdp.as_mut().and_then(Xdp::view),
+            proxy: self.proxy_view(),
             guard: self
                 .guard
                 .as_ref()

@@ -1,5 +1,6 @@
 //! What the writer found and did, for `status`.
 use crate::admin::ServiceView;
+use crate::datapath::proxy::ProxyView;
 use crate::datapath::xdp::view::XdpView;
 use lb_common::model::ServiceKey;
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,8 @@ pub struct ReconcileView {
     pub services: Vec<ServiceView>,
     /// The XDP datapath, where it is used.
     pub xdp: Option<XdpView>,
+    /// The userspace proxy, where it runs.
+    pub proxy: Option<ProxyView>,
     /// Virtual servers that the datapath of this node does not carry, or would not if it held them.
     #[serde(default)]
     pub unable: BTreeSet<ServiceKey>,

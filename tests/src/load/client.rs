@@ -140,7 +140,7 @@ impl Client {
                 Err(nix::errno::Errno::EINTR) => continue,
                 Err(error) => return Err(error.into()),
             };
-            for event in events.iter().take(n).copied() {
+            for event in events.iter().take(n) {
                 if event.data() == TIMER {
                     if let Some((timer, every)) = &pacer {
                         timer.wait()?;
@@ -175,10 +175,17 @@ impl Client {
         let mut events = vec![EpollEvent::empty(); EVENTS];
         while self.tally.answers < self.connections.len() as u64 {
             if start.elapsed() > limit {
-                bail!("{} of {} connections had an answer", self.tally.answers, self.connections.len());
+                bail!(
+                    "{} of {} connections had an answer",
+                    self.tally.answers,
+                    self.connections.len()
+                );
             }
-            let n = self.epoll.wait(&mut events, EpollTimeout::from(20u8)).unwrap_or(0);
-            for event in events.iter().take(n).copied() {
+            let n = self
+                .epoll
+                .wait(&mut events, EpollTimeout::from(20u8))
+                .unwrap_or(0);
+            for event in events.iter().take(n) {
                 if let Ok(i) = usize::try_from(event.data()) {
                     self.go_on(i)?;
                 }
@@ -196,7 +203,8 @@ impl Client {
             Expiration::Interval(TimeSpec::from_duration(every)),
             TimerSetTimeFlags::empty(),
         )?;
-        self.epoll.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, TIMER))?;
+        self.epoll
+            .add(&timer, EpollEvent::new(EpollFlags::EPOLLIN, TIMER))?;
         Ok((timer, every))
     }
 
@@ -237,7 +245,14 @@ impl Client {
             let Some(c) = self.connections.get_mut(i).filter(|c| c.busy) else {
                 return Ok(());
             };
-            match c.turn(&request, whole, answer, &mut self.buffer, &mut self.tally, self.kind) {
+            match c.turn(
+                &request,
+                whole,
+                answer,
+                &mut self.buffer,
+                &mut self.tally,
+                self.kind,
+            ) {
                 Turn::Waits => return Ok(()),
                 Turn::Failed => {
                     c.stream = None;
@@ -310,7 +325,9 @@ impl Connection {
                 }
                 stream.write(first.get(..len).unwrap_or_default())
             } else {
-                let left = usize::try_from(whole - self.sent).unwrap_or(usize::MAX).min(buffer.len());
+                let left = usize::try_from(whole - self.sent)
+                    .unwrap_or(usize::MAX)
+                    .min(buffer.len());
                 stream.write(buffer.get(..left).unwrap_or_default())
             };
             match wrote {
@@ -320,7 +337,12 @@ impl Connection {
                         tally.bytes += n as u64;
                     }
                 }
-                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted | ErrorKind::NotConnected) => {
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        ErrorKind::WouldBlock | ErrorKind::Interrupted | ErrorKind::NotConnected
+                    ) =>
+                {
                     return Turn::Waits;
                 }
                 Err(_) => return Turn::Failed,
@@ -333,7 +355,9 @@ impl Connection {
                     self.got += n as u64;
                     tally.bytes += n as u64;
                 }
-                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return Turn::Waits,
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                    return Turn::Waits;
+                }
                 Err(_) => return Turn::Failed,
             }
         }

@@ -32,7 +32,10 @@ impl Server {
     /// Starts it; port 0 takes any.
     pub fn start(addresses: &[SocketAddr]) -> Result<Self> {
         let listeners = open(addresses)?;
-        let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
+        let addresses = listeners
+            .iter()
+            .map(TcpListener::local_addr)
+            .collect::<Result<_, _>>()?;
         let (stop, accepted) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (end, count) = (stop.clone(), accepted.clone());
         let thread = std::thread::spawn(move || {
@@ -142,7 +145,10 @@ impl Peer {
     fn turn(&mut self, buffer: &mut [u8]) -> bool {
         loop {
             if self.have < HEADER {
-                match self.stream.read(self.header.get_mut(self.have..).unwrap_or_default()) {
+                match self
+                    .stream
+                    .read(self.header.get_mut(self.have..).unwrap_or_default())
+                {
                     Ok(0) => return false,
                     Ok(n) => self.have += n,
                     Err(e) => return again(&e),
@@ -158,7 +164,9 @@ impl Peer {
                     Err(e) => return again(&e),
                 }
             } else if self.answer > 0 {
-                let room = buffer.len().min(usize::try_from(self.answer).unwrap_or(usize::MAX));
+                let room = buffer
+                    .len()
+                    .min(usize::try_from(self.answer).unwrap_or(usize::MAX));
                 match self.stream.write(buffer.get(..room).unwrap_or_default()) {
                     Ok(n) => self.answer -= n as u64,
                     Err(e) => return again(&e),

@@ -7,9 +7,9 @@ use lb_tests::crowd::{self, Crowd, Plan, Reach};
 use lb_tests::daemon::Daemon;
 use lb_tests::ready::Ready;
 use lb_tests::topology::{Cut, Lab, Node};
-use lb_tests::wait;
+use lb_tests::{standing, wait};
 use nix::sys::signal::Signal;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -193,6 +193,12 @@ impl<'lab> Cluster<'lab> {
         for name in CONTROLLERS {
             cluster.run(name)?;
         }
+        for daemon in cluster.daemons.values() {
+            standing::wait(daemon, "a first check of every server", LONG, |s| {
+                !s.healthy().is_empty()
+            })?;
+        }
+        cluster.healthy(&CONTROLLERS)?;
         cluster.settled("c1", &CONTROLLERS)?;
         Ok(cluster)
     }
@@ -294,6 +300,32 @@ impl<'lab> Cluster<'lab> {
         let crowd = Crowd::start(self.client()?, &self.reach(port)?, plan)?;
         crowd.established(LONG)?;
         Ok(crowd.servers())
+    }
+
+    /// Waits until every daemon that runs finds the servers of these controllers well, and no others: what a server's
+    /// node lacks while it starts is found out by checks, and what they find moves connections.
+    pub(crate) fn healthy(&self, servers: &[&str]) -> Result<()> {
+        let nodes = servers
+            .iter()
+            .map(|name| self.lab.node(name))
+            .collect::<Result<Vec<_>>>()?;
+        let own = nodes
+            .iter()
+            .flat_map(|node| [node.address(false), node.address(true)]);
+        let wanted = own.collect::<Result<BTreeSet<IpAddr>>>()?;
+        for name in CONTROLLERS {
+            let node = self.lab.node(name)?;
+            let agrees = || {
+                // Whoever does not answer does not run.
+                let Ok(standing) = standing::of(node) else {
+                    return Some(());
+                };
+                (standing.healthy() == wanted).then_some(())
+            };
+            wait::until(&format!("{name} finds {servers:?} well"), LONG, agrees)
+                .with_context(|| self.tables())?;
+        }
+        Ok(())
     }
 
     /// Waits until `holder` alone holds both virtual IPs.

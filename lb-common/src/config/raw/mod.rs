@@ -7,12 +7,14 @@ pub mod instance;
 pub mod k0s;
 pub mod k0sctl;
 pub mod native;
+pub mod proxy;
 pub mod server;
 pub mod track;
 
 pub use health::{HealthCheck, Status};
 pub use instance::{Garp, VrrpInstance};
 pub use native::{ConnectionSync, IpvsTimeouts, Metadata, RootArray, SyncGroup, Xdp};
+pub use proxy::{Keepalive, Proxy, ProxyProtocol};
 pub use server::{Granularity, Port, PortPolicy, RealServer, SorryServer, Tunnel, VirtualServer};
 pub use track::{Notify, NotifyExec, Track, TrackExec};
 

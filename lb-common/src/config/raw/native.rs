@@ -1,6 +1,6 @@
 //! The native file: `apiVersion: cplb.io/v1alpha1`, `kind: ControlPlaneLoadBalancer`.
 use super::super::duration::GoDuration;
-use super::{VirtualServer, VrrpInstance};
+use super::{Proxy, VirtualServer, VrrpInstance};
 #[cfg(feature = "serde")]
 use crate::spec::XdpMode;
 use alloc::string::String;
@@ -65,6 +65,8 @@ pub struct Spec {
     pub ipvs_timeouts: Option<IpvsTimeouts>,
     /// What the XDP datapath is told besides its virtual servers.
     pub xdp: Option<Xdp>,
+    /// What all virtual servers with datapath proxy share.
+    pub proxy: Option<alloc::boxed::Box<Proxy>>,
     /// The Kubernetes API server.
     pub api: Option<Api>,
 }

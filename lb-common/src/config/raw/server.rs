@@ -1,6 +1,6 @@
 //! `virtualServers[]` of the native file.
 use super::super::duration::GoDuration;
-use super::HealthCheck;
+use super::{HealthCheck, ProxyProtocol};
 #[cfg(feature = "serde")]
 use crate::model::{Protocol, Scheduler, TunnelType};
 #[cfg(feature = "serde")]
@@ -37,13 +37,15 @@ impl JsonSchema for Algorithm {
     }
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         let mut names: Vec<&str> = Scheduler::ALL.iter().map(|s| s.name()).collect();
-        names.push(MAGLEV);
+        names.extend([MAGLEV, SOURCE]);
         schemars::json_schema!({ "type": "string", "enum": names })
     }
 }
 
 /// Another name for the scheduler `mh`.
 pub const MAGLEV: &str = "maglev";
+/// Another name for the scheduler `sh`.
+pub const SOURCE: &str = "source";
 
 macro_rules! policy {
     ($(#[$m:meta])* $name:ident { $($(#[$fm:meta])* $field:ident: $type:ty),* $(,)? }) => {
@@ -59,11 +61,12 @@ macro_rules! policy {
             /// The transport. Default: TCP.
             #[cfg_attr(feature = "serde", schemars(with = "Option<Protocol>"))]
             pub protocol: Option<String>,
-            /// Who carries the packets: ipvs, xdp, or auto, which is ipvs where the kernel has it and else xdp. Default: auto.
+            /// Who carries the packets: ipvs, xdp, proxy (the userspace proxy: TCP, to real servers anywhere), or auto, which
+            /// is ipvs where the kernel has it and else xdp. Default: auto.
             #[cfg_attr(feature = "serde", schemars(with = "Option<DatapathKind>"))]
             pub datapath: Option<String>,
             /// Who gets the next connection: a scheduler of the kernel, or maglev, which is another name of mh and all
-            /// that xdp has. Default: rr, with datapath xdp maglev.
+            /// that xdp has, or source, another name of sh. proxy has rr, lc and source. Default: rr, with datapath xdp maglev.
             #[cfg_attr(feature = "serde", schemars(with = "Option<Algorithm>"))]
             pub lb_algo: Option<String>,
             /// The scheduler's flags: sh-fallback, sh-port, mh-fallback, mh-port; ops for UDP.
@@ -75,7 +78,7 @@ macro_rules! policy {
             /// The wrapping of TUN. Default: ipip.
             pub tunnel: Option<Tunnel>,
             /// A client keeps its real server for so many seconds after its last connection, 1-2678400; 0: it does not.
-            /// Default: 360.
+            /// Default: 360; datapath proxy has none.
             #[cfg_attr(feature = "serde", schemars(range(min = 0, max = 2_678_400)))]
             pub persistence_timeout_seconds: Option<i64>,
             /// Clients that share so many leading bits count as one. Default: each by itself.
@@ -96,6 +99,8 @@ macro_rules! policy {
             /// Who serves while the quorum is lost. It is not checked. Default: nobody, and all real servers are kept when
             /// none answers.
             pub sorry_server: Option<SorryServer>,
+            /// The PROXY protocol, in and out, with datapath proxy.
+            pub proxy_protocol: Option<ProxyProtocol>,
         }
     };
 }

@@ -15,7 +15,7 @@ use crate::model::{Family, Forwarding, ServiceKey};
 use crate::spec::{DatapathKind, RealServer, Transport};
 use alloc::format;
 use alloc::vec::Vec;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Of one virtual server.
 const MAX_REAL_SERVERS: usize = 1024;
@@ -34,6 +34,11 @@ pub(super) struct Seat<'a> {
 impl Seat<'_> {
     const fn family(&self) -> Family {
         Family::of(self.key.address)
+    }
+
+    /// Whether real servers may be of either family: a proxy connects to them by itself.
+    fn mixes(&self) -> bool {
+        self.datapath == DatapathKind::Proxy
     }
 }
 
@@ -62,11 +67,16 @@ pub(super) fn check(
         (named(all, seat, flags, f)?, RealServerSource::Flags)
     } else if let Some(listed) = listed {
         (from_file(all, seat, listed, f)?, RealServerSource::File)
-    } else if let Some((candidates, source)) = derived(d, all, facts, seat) {
+    } else if let Some((candidates, source)) = derived(d, all, facts, seat, seat.family())
+        .or_else(|| derived(d, all, facts, seat, other(seat.family())).filter(|_| seat.mixes()))
+    {
         (named(all, seat, candidates, f)?, source)
     } else {
         (Vec::new(), RealServerSource::File)
     };
+    if servers.is_empty() && seat.datapath == DatapathKind::Proxy && !d.dialect.is_native() {
+        return Some((own(seat), RealServerSource::Own));
+    }
     if servers.is_empty() {
         if all.complete {
             let message = format!("{} has no real servers", seat.key);
@@ -79,11 +89,27 @@ pub(super) fn check(
     Some((servers, source))
 }
 
+/// What k0s's proxy begins with and, without a cluster to ask, goes on with: the API server beside it.
+fn own(seat: &Seat<'_>) -> Vec<RealServer> {
+    let address = match seat.family() {
+        Family::Ipv4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        Family::Ipv6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    };
+    [RealServer::new(address, seat.key.port)].into()
+}
+
+const fn other(family: Family) -> Family {
+    match family {
+        Family::Ipv4 => Family::Ipv6,
+        Family::Ipv6 => Family::Ipv4,
+    }
+}
+
 fn from_flags(facts: &Facts, seat: &Seat<'_>) -> Vec<Candidate> {
     let own = facts
         .backends
         .iter()
-        .filter(|b| Family::of(b.address) == seat.family());
+        .filter(|b| seat.mixes() || Family::of(b.address) == seat.family());
     own.map(|b| Candidate {
         address: b.address,
         port: b.port,
@@ -98,9 +124,10 @@ fn derived(
     all: &Instances,
     facts: &Facts,
     seat: &Seat<'_>,
+    family: Family,
 ) -> Option<(Vec<Candidate>, RealServerSource)> {
     let controllers: Vec<Candidate> = (facts.controllers.iter())
-        .filter(|c| Family::of(c.address) == seat.family())
+        .filter(|c| Family::of(c.address) == family)
         .map(|c| Candidate {
             address: c.address,
             port: None,
@@ -120,7 +147,7 @@ fn derived(
         else {
             return None;
         };
-        if Family::of(*source) != seat.family() {
+        if Family::of(*source) != family {
             return None;
         }
         let at = d.instance_path(*i);
@@ -286,7 +313,7 @@ fn address(all: &Instances, seat: &Seat<'_>, raw: &RawServer, at: &Path) -> Resu
         Problem::new(at, format!("invalid IP address: {text}"))
             .help("names are not looked up here: write the address")
     })?;
-    if Family::of(address) != seat.family() {
+    if Family::of(address) != seat.family() && !seat.mixes() {
         let message = format!(
             "{address} is {}, but the virtual server is {}",
             Family::of(address),
@@ -377,6 +404,8 @@ fn wrong_port(seat: &Seat<'_>, port: u16) -> Option<(alloc::string::String, &'st
 
 /// Flags that no virtual server can use are not ignored silently.
 pub(super) fn unused_flags(d: &Draft, facts: &Facts, f: &mut Findings) {
+    // A proxy's real servers are of either family.
+    let mixes = d.servers.iter().any(|s| s.datapath.as_deref() == Some("proxy"));
     for b in &facts.backends {
         let family = Family::of(b.address);
         let addresses = d
@@ -388,7 +417,7 @@ pub(super) fn unused_flags(d: &Draft, facts: &Facts, f: &mut Findings) {
                 b.flag(),
                 "no effect: the file has no virtualServers",
             ));
-        } else if !addresses.map(Family::of).any(|other| other == family) {
+        } else if !mixes && !addresses.map(Family::of).any(|other| other == family) {
             f.warn(Problem::flag(
                 b.flag(),
                 format!("no effect: no virtual server is {family}"),

@@ -9,6 +9,7 @@ mod instance;
 mod k0s;
 mod policy;
 mod program;
+mod proxy;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,7 @@ use super::facts::Facts;
 use super::path::Path;
 use super::problem::{Findings, Problem};
 use super::raw::k0s::ClusterConfig;
-use super::raw::{ConnectionSync, File, IpvsTimeouts, SyncGroup, VirtualServer, VrrpInstance, Xdp, native};
+use super::raw::{ConnectionSync, File, IpvsTimeouts, Proxy, SyncGroup, VirtualServer, VrrpInstance, Xdp, native};
 use super::{Valid, facts};
 use crate::spec::{Instance, Spec};
 use alloc::format;
@@ -64,6 +65,7 @@ struct Draft {
     connection_sync: Option<ConnectionSync>,
     timeouts: Option<IpvsTimeouts>,
     xdp: Option<Xdp>,
+    proxy: Option<Proxy>,
 }
 
 impl Draft {
@@ -162,6 +164,7 @@ fn native(file: &native::ControlPlaneLoadBalancer, f: &mut Findings) -> Option<D
         connection_sync: spec.connection_sync.clone(),
         timeouts: spec.ipvs_timeouts.clone(),
         xdp: spec.xdp.clone(),
+        proxy: spec.proxy.as_deref().cloned(),
         base,
     })
 }
@@ -186,6 +189,7 @@ fn assemble(d: &Draft, facts: &Facts, f: &mut Findings) -> Option<(Spec, Vec<sup
     let connection_sync = extras::connection_sync(d, &all, f);
     let timeouts = extras::timeouts(d, f);
     let xdp = xdp::block(d, f);
+    let proxy = proxy::block(d, f);
     let (virtual_servers, sources) = server::check_all(d, &all, facts, f);
     if !f.problems.is_empty() || !all.complete {
         return None;
@@ -199,8 +203,10 @@ fn assemble(d: &Draft, facts: &Facts, f: &mut Findings) -> Option<(Spec, Vec<sup
         connection_sync,
         timeouts,
         xdp: xdp?,
+        proxy: proxy?,
     };
     xdp::whole(d, &spec, f);
+    proxy::whole(d, &spec, f);
     Some((spec, sources))
 }
 

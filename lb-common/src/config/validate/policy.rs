@@ -1,15 +1,15 @@
 //! How one port of a virtual server is balanced: what its own policy says, else what the server says, else the default.
 use super::super::path::Path;
 use super::super::problem::{Findings, Problem};
-use super::super::raw::server::MAGLEV;
+use super::super::raw::server::{MAGLEV, SOURCE};
 use super::super::raw::{
     Granularity, HealthCheck as RawCheck, PortPolicy, SorryServer, Tunnel, VirtualServer,
 };
 use super::health::{self, Subject};
-use super::{Dialect, advert, number, one_of, port, xdp};
+use super::{Dialect, advert, number, one_of, port, proxy, xdp};
 use crate::health::Probe;
 use crate::model::{Family, Forwarding, Persistence, Protocol, Scheduler, SchedulerFlags, TunnelType};
-use crate::spec::{DatapathKind, HealthCheck};
+use crate::spec::{DatapathKind, HealthCheck, ProxyProtocol};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -67,6 +67,12 @@ pub(super) struct Policy {
     pub(super) flags: SchedulerFlags,
     pub(super) forwarding: Forwarding,
     pub(super) persistence: Option<Persistence>,
+    pub(super) care: Care,
+    pub(super) proxy_protocol: ProxyProtocol,
+}
+
+/// Which real servers are used, by their health.
+pub(super) struct Care {
     pub(super) health_check: HealthCheck,
     pub(super) slow_start: Duration,
     pub(super) quorum: Option<u32>,
@@ -81,30 +87,31 @@ pub(super) struct Policy {
 pub(super) fn check(l: &Layers<'_>, family: Family, f: &mut Findings) -> Option<Policy> {
     let protocol = protocol(l, f);
     let datapath = datapath(l, f);
+    let header = given!(l, proxy_protocol, "proxyProtocol");
+    let proxy_protocol = proxy::protocol(header.as_ref(), datapath, f);
+    if datapath == Some(DatapathKind::Proxy) {
+        let scheduler = proxy::policy(&asked(l), protocol, f);
+        let care = care(l, protocol, family, None, f);
+        return Some(Policy {
+            protocol: protocol?,
+            datapath: DatapathKind::Proxy,
+            scheduler: scheduler?,
+            flags: SchedulerFlags::default(),
+            // It opens connections of its own, so real servers need not know of the virtual IP, and ports may differ.
+            forwarding: Forwarding::Nat,
+            persistence: None,
+            care: care?,
+            proxy_protocol: proxy_protocol?,
+        });
+    }
     let insists = datapath == Some(DatapathKind::Xdp);
     let scheduler = scheduler(l, insists, f);
     let flags = scheduler.and_then(|s| flags(l, s, protocol, f));
     let forwarding = forwarding(l, f);
     let persistence = persistence(l, family, f);
-    let (check, at_check) = match given!(l, health_check, "healthCheck") {
-        Some(g) => (g.value.clone(), g.at),
-        None => (RawCheck::default(), l.server.1.key("healthCheck")),
-    };
-    let subject = Subject {
-        protocol,
-        family,
-        api: l.api,
-    };
-    let health_check = health::check(&check, subject, &at_check, f);
-    // The others have no scheduler of the kernel's, and take any weight.
-    let by_ipvs = matches!(datapath, Some(DatapathKind::Auto | DatapathKind::Ipvs));
-    if let (true, Some(check), Some(scheduler), Some(flags)) = (by_ipvs, &health_check, scheduler, flags) {
-        drains(l.dialect, check, (scheduler, flags), &at_check, f);
-    }
-    let slow_start = slow_start(l, scheduler.filter(|_| by_ipvs), f);
-    let (quorum, quorum_at) = quorum(l, f);
-    let hysteresis = hysteresis(l, f);
-    let sorry_server = given!(l, sorry_server, "sorryServer").map(|g| (g.value.clone(), g.at));
+    // XDP has no scheduler of the kernel's, and takes any weight.
+    let by_ipvs = scheduler.zip(flags).filter(|_| !insists);
+    let care = care(l, protocol, family, by_ipvs, f);
     let policy = Policy {
         protocol: protocol?,
         datapath: datapath?,
@@ -112,12 +119,8 @@ pub(super) fn check(l: &Layers<'_>, family: Family, f: &mut Findings) -> Option<
         flags: flags?,
         forwarding: forwarding?,
         persistence: persistence?,
-        health_check: health_check?,
-        slow_start: slow_start?,
-        quorum: quorum?,
-        hysteresis: hysteresis?,
-        sorry_server,
-        quorum_at,
+        care: care?,
+        proxy_protocol: proxy_protocol?,
     };
     (!insists || xdp::policy(&policy, &places(l), f)).then_some(policy)
 }
@@ -133,6 +136,31 @@ fn places<'a>(l: &'a Layers<'_>) -> xdp::Places<'a> {
         forwarding: kind.map(|g| g.at),
         flags: flags_given(l),
         persistence: given!(l, persistence_timeout_seconds, "persistenceTimeoutSeconds").map(|g| g.at),
+    }
+}
+
+/// What a server that insists on the proxy says of what is not the same there.
+fn asked<'a>(l: &'a Layers<'_>) -> proxy::Asked<'a> {
+    let datapath = given!(l, datapath, "datapath");
+    // Said for the ports of another datapath.
+    let meant = |by_port: bool| by_port || !datapath.as_ref().is_some_and(|d| d.by_port);
+    proxy::Asked {
+        protocol: given!(l, protocol, "protocol").map(|g| g.at),
+        algorithm: given!(l, lb_algo, "lbAlgo").filter(|g| meant(g.by_port)),
+        flags: given!(l, scheduler_flags, "schedulerFlags")
+            .filter(|g| meant(g.by_port))
+            .map(|g| g.at),
+        forwarding: given!(l, lb_kind, "lbKind")
+            .filter(|g| meant(g.by_port))
+            .map(|g| g.at),
+        tunnel: given!(l, tunnel, "tunnel")
+            .filter(|g| meant(g.by_port))
+            .map(|g| g.at),
+        persistence: given!(l, persistence_timeout_seconds, "persistenceTimeoutSeconds")
+            .filter(|g| meant(g.by_port)),
+        datapath: datapath
+            .as_ref()
+            .map_or_else(|| l.server.1.clone(), |g| g.at.clone()),
     }
 }
 
@@ -156,9 +184,7 @@ fn datapath(l: &Layers<'_>, f: &mut Findings) -> Option<DatapathKind> {
         "auto" => return Some(DatapathKind::Auto),
         "ipvs" => return Some(DatapathKind::Ipvs),
         "xdp" => return Some(DatapathKind::Xdp),
-        "proxy" => {
-            Problem::new(&g.at, "the datapath proxy is not in this build yet").help("write auto, ipvs or xdp")
-        }
+        "proxy" => return Some(DatapathKind::Proxy),
         other => Problem::new(&g.at, format!("{other:?} is no datapath"))
             .help(one_of(&["auto", "ipvs", "xdp", "proxy"])),
     };
@@ -177,6 +203,7 @@ fn scheduler(l: &Layers<'_>, insists_on_xdp: bool, f: &mut Findings) -> Option<S
     };
     let known = match g.value.as_str() {
         MAGLEV => Some(Scheduler::MaglevHash),
+        SOURCE => Some(Scheduler::SourceHash),
         name => name.parse().ok(),
     };
     let allowed = |s: &Scheduler| l.dialect.is_native() || K0S_SCHEDULERS.contains(&s.name());
@@ -363,6 +390,40 @@ fn bits(value: &Granularity, family: Family, at: &Path) -> Result<u8, Problem> {
             }
         }
     }
+}
+
+/// `by_ipvs`: the kernel's scheduler, where one may be asked.
+fn care(
+    l: &Layers<'_>,
+    protocol: Option<Protocol>,
+    family: Family,
+    by_ipvs: Option<(Scheduler, SchedulerFlags)>,
+    f: &mut Findings,
+) -> Option<Care> {
+    let (check, at_check) = match given!(l, health_check, "healthCheck") {
+        Some(g) => (g.value.clone(), g.at),
+        None => (RawCheck::default(), l.server.1.key("healthCheck")),
+    };
+    let subject = Subject {
+        protocol,
+        family,
+        api: l.api,
+    };
+    let health_check = health::check(&check, subject, &at_check, f);
+    if let (Some(check), Some(by_ipvs)) = (&health_check, by_ipvs) {
+        drains(l.dialect, check, by_ipvs, &at_check, f);
+    }
+    let slow_start = slow_start(l, by_ipvs.map(|(scheduler, _)| scheduler), f);
+    let (quorum, quorum_at) = quorum(l, f);
+    let hysteresis = hysteresis(l, f);
+    Some(Care {
+        health_check: health_check?,
+        slow_start: slow_start?,
+        quorum: quorum?,
+        hysteresis: hysteresis?,
+        sorry_server: given!(l, sorry_server, "sorryServer").map(|g| (g.value.clone(), g.at)),
+        quorum_at,
+    })
 }
 
 /// A server that says that it is not ready is to keep its connections, which needs a weight of 0.

@@ -34,6 +34,7 @@ fn virtual_server(weights: &[u32], sorry: bool) -> VirtualServer {
         slow_start: Duration::ZERO,
         quorum: None,
         hysteresis: 0,
+        proxy_protocol: crate::spec::ProxyProtocol::default(),
         sorry_server: sorry.then(|| server(99, 1)),
         real_servers: servers.collect(),
     }

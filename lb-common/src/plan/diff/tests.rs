@@ -94,6 +94,8 @@ fn apply(kernel: &mut Observed, op: &Op) -> Result<(), &'static str> {
         Op::StopSync(d) => kernel.sync.retain(|o| o != d),
         Op::SetForwarding(x) => forward(kernel, Some(x.clone()))?,
         Op::DeleteForwarding => forward(kernel, None)?,
+        Op::SetProxy(p) => kernel.proxy = Some(p.clone()),
+        Op::DeleteProxy => kernel.proxy = None,
         Op::PutAddress(a, l) => put(kernel, a, *l)?,
         Op::DeleteAddress(a) => drop(kernel.addresses.remove(a)),
     }

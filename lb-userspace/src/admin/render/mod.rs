@@ -1,4 +1,5 @@
 //! A status as a person reads it.
+mod proxy;
 mod xdp;
 
 use super::{ServiceView, Status};
@@ -19,6 +20,9 @@ pub fn render(s: &Status, before: Option<&Status>) -> String {
     let _ = services(&mut out, s);
     if let Some(now) = &s.kernel.xdp {
         let _ = xdp::xdp(&mut out, now, before.and_then(|b| b.kernel.xdp.as_ref()));
+    }
+    if let Some(now) = &s.kernel.proxy {
+        let _ = proxy::proxy(&mut out, now);
     }
     let _ = health(&mut out, s);
     let _ = transitions(&mut out, s);
@@ -135,7 +139,7 @@ fn services(out: &mut String, s: &Status) -> std::fmt::Result {
     }
     writeln!(out, "\nVIRTUAL SERVERS   {}", k.datapath)?;
     let forwards = k.xdp.as_ref().is_some_and(|x| !x.services.is_empty());
-    if k.services.is_empty() && !forwards {
+    if k.services.is_empty() && !forwards && k.proxy.is_none() {
         writeln!(
             out,
             "  none on this node: only the holder of a virtual IP directs"

@@ -40,9 +40,17 @@ pub(super) fn xdp(out: &mut String, now: &XdpView, before: Option<&XdpView>) -> 
         )?;
     }
     for (what, list, was) in [
-        ("passed to the kernel", &now.passed, before.map(|(b, _)| &b.passed)),
+        (
+            "passed to the kernel",
+            &now.passed,
+            before.map(|(b, _)| &b.passed),
+        ),
         ("DROPPED", &now.dropped, before.map(|(b, _)| &b.dropped)),
-        ("answered with ICMP", &now.answered, before.map(|(b, _)| &b.answered)),
+        (
+            "answered with ICMP",
+            &now.answered,
+            before.map(|(b, _)| &b.answered),
+        ),
     ] {
         reasons(out, what, list, was.zip(before.map(|(_, since)| since)))?;
     }
@@ -236,7 +244,10 @@ mod tests {
         let mut out = String::new();
         let before = view(500, 500);
         xdp(&mut out, &view(1000, 1000), Some(&before)).unwrap();
-        assert!(out.contains("1000 packets/s, 100000 bytes/s, 100 new flows/s"), "{out}");
+        assert!(
+            out.contains("1000 packets/s, 100000 bytes/s, 100 new flows/s"),
+            "{out}"
+        );
         assert!(out.contains("not_vip 1000 (1000/s)"), "{out}");
         assert_eq!(per_second(5, 100, Duration::from_secs(1)), 5, "begun anew");
         assert_eq!(per_second(5, 5, Duration::ZERO), 0);

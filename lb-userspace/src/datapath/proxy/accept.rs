@@ -4,6 +4,7 @@ use super::shared::Message;
 use super::table::count;
 use super::worker::{Source, Worker};
 use rustix::event::epoll::EventFlags;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{SocketAddrAny, SocketFlags, accept_with, getpeername};
@@ -20,7 +21,7 @@ impl Worker {
     /// A listening socket has clients.
     pub(super) fn accept(&mut self, index: u32) {
         for _ in 0..BATCH {
-            if !self.shared.admit() && !self.make_room() {
+            if !self.shared.admit() && !self.make_room(index) {
                 self.pause(LIMIT_PAUSE);
                 return;
             }
@@ -100,7 +101,14 @@ impl Worker {
 
     /// There are as many sessions as there may be. One whose server has not said a word for long gives way, so that
     /// clients who open connections and do nothing with them cannot keep everybody else out.
-    fn make_room(&mut self) -> bool {
+    fn make_room(&mut self, index: u32) -> bool {
+        let waits = self
+            .listeners
+            .get(index as usize)
+            .is_some_and(|l| has_clients(&l.socket));
+        if !waits {
+            return false;
+        }
         self.say.at_limit(self.shared.most(), self.now);
         let Some(oldest) = self.oldest_silent() else {
             return false;
@@ -108,6 +116,12 @@ impl Worker {
         self.cut(oldest);
         self.shared.admit()
     }
+}
+
+/// Whether somebody waits to be taken in.
+fn has_clients(socket: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(socket, PollFlags::IN)];
+    matches!(poll(&mut fds, Some(&Timespec::default())), Ok(1..))
 }
 
 /// The other end of a connection; `None` once it is gone.

@@ -10,7 +10,9 @@ use lb_common::wire::proxy::{Addresses, encode};
 use rustix::event::epoll::EventFlags;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, getsockname, ipproto, socket_with, sockopt};
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, connect, getsockname, ipproto, socket_with, sockopt,
+};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -134,11 +136,21 @@ impl Worker {
         if let Some(seat) = &session.seat {
             seat.taken();
         }
-        let version = self.table.services.get(&session.service).and_then(|s| s.send_header);
+        let version = self
+            .table
+            .services
+            .get(&session.service)
+            .and_then(|s| s.send_header);
         if let Some(version) = version {
-            let addresses = session.addresses.as_deref().copied().or_else(|| ends(&session.client));
+            let addresses = session
+                .addresses
+                .as_deref()
+                .copied()
+                .or_else(|| ends(&session.client));
             if let Some(addresses) = addresses {
-                session.up.prepend(encode(version, &addresses), &self.shared.budget);
+                session
+                    .up
+                    .prepend(encode(version, &addresses), &self.shared.budget);
             }
         }
         session.addresses = None;

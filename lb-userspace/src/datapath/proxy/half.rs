@@ -26,7 +26,6 @@ pub(super) struct Lent<'a> {
     pub(super) buffer: &'a mut [u8],
     pub(super) pipes: &'a mut Pipes,
     pub(super) budget: &'a Budget,
-    pub(super) splice: bool,
 }
 
 /// Read already, and not written yet.
@@ -137,12 +136,7 @@ impl Half {
     }
 
     /// One read and one write; whether there may be more.
-    fn step(
-        &mut self,
-        from: BorrowedFd<'_>,
-        to: BorrowedFd<'_>,
-        lent: &mut Lent<'_>,
-    ) -> Result<bool, Errno> {
+    fn step(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, lent: &mut Lent<'_>) -> Result<bool, Errno> {
         if !self.flush(to, lent)? {
             return Ok(false);
         }
@@ -197,12 +191,7 @@ impl Half {
         Ok(true)
     }
 
-    fn copy(
-        &mut self,
-        from: BorrowedFd<'_>,
-        to: BorrowedFd<'_>,
-        lent: &mut Lent<'_>,
-    ) -> Result<bool, Errno> {
+    fn copy(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, lent: &mut Lent<'_>) -> Result<bool, Errno> {
         let room = lent.buffer.len();
         let Some(read) = self.read(recv(from, &mut *lent.buffer, RecvFlags::empty()), room)? else {
             return Ok(self.readable || self.ended);
@@ -217,8 +206,12 @@ impl Half {
             lent.budget.add(rest.len());
             self.held = Some(Box::new(Held::Bytes { data: rest, at: 0 }));
         }
-        self.streak = if read == room { self.streak.saturating_add(1) } else { 0 };
-        if lent.splice && self.streak >= STREAM {
+        self.streak = if read == room {
+            self.streak.saturating_add(1)
+        } else {
+            0
+        };
+        if self.streak >= STREAM {
             self.streak = 0;
             self.streams = true;
         }
@@ -267,7 +260,11 @@ impl Half {
         let read = splice(from, None, &pipe.write, None, SPLICE, flags);
         if let Ok(len @ 1..) = read {
             self.held = Some(Box::new(Held::Pipe { pipe, len }));
-            self.streak = if len < TRICKLE { self.streak.saturating_add(1) } else { 0 };
+            self.streak = if len < TRICKLE {
+                self.streak.saturating_add(1)
+            } else {
+                0
+            };
             self.streams = self.streak <= STREAM;
             return Ok(true);
         }
@@ -285,11 +282,7 @@ impl Half {
     }
 
     /// What a read gave; `None`: nothing now, or nothing ever again.
-    fn read(
-        &mut self,
-        result: Result<(usize, usize), Errno>,
-        room: usize,
-    ) -> Result<Option<usize>, Errno> {
+    fn read(&mut self, result: Result<(usize, usize), Errno>, room: usize) -> Result<Option<usize>, Errno> {
         match result {
             Ok((0, _)) => {
                 self.ended = true;

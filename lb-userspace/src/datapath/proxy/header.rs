@@ -1,6 +1,6 @@
 //! Reading the PROXY protocol header of a client that is itself a proxy.
-use super::slab::Id;
 use super::session::{Due, Stage};
+use super::slab::Id;
 use super::table::count;
 use super::worker::Worker;
 use lb_common::wire::proxy::{Decoded, LONGEST, decode};

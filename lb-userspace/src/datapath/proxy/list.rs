@@ -31,7 +31,11 @@ impl Links {
 
     /// The next in the list.
     pub(super) const fn after(&self) -> Option<u32> {
-        if self.after == NONE { None } else { Some(self.after) }
+        if self.after == NONE {
+            None
+        } else {
+            Some(self.after)
+        }
     }
 }
 
@@ -53,13 +57,19 @@ impl List {
     }
 
     pub(super) const fn first(&self) -> Option<u32> {
-        if self.first == NONE { None } else { Some(self.first) }
+        if self.first == NONE {
+            None
+        } else {
+            Some(self.first)
+        }
     }
 
     /// To the end. It must be in no list of this chain.
     pub(super) fn push(&mut self, slab: &mut Slab, index: u32) {
         let last = self.last;
-        let Some(links) = self.links(slab, index) else { return };
+        let Some(links) = self.links(slab, index) else {
+            return;
+        };
         *links = Links {
             before: last,
             after: NONE,

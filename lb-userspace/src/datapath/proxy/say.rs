@@ -45,7 +45,8 @@ impl Say {
     pub(super) fn at_limit(&mut self, most: usize, now: u64) {
         if let Some(unsaid) = self.limit.again(now) {
             tracing::warn!(
-                connections = most, unsaid,
+                connections = most,
+                unsaid,
                 "the proxy has as many connections as it may have: clients wait, and connections on which the server \
                  has not answered for 5 s are cut (proxy.maxConnections, or more descriptors for this process)"
             );
@@ -54,7 +55,11 @@ impl Say {
 
     pub(super) fn unserved(&mut self, service: &str, now: u64) {
         if let Some(unsaid) = self.unserved.again(now) {
-            tracing::warn!(service, unsaid, "no server took a client: its connection was reset");
+            tracing::warn!(
+                service,
+                unsaid,
+                "no server took a client: its connection was reset"
+            );
         }
     }
 
@@ -64,7 +69,12 @@ impl Say {
                 || "it ended within its PROXY protocol header".to_owned(),
                 |r| r.to_string(),
             );
-            tracing::warn!(service, why, unsaid, "a connection from an address of proxyProtocol.acceptFrom was refused");
+            tracing::warn!(
+                service,
+                why,
+                unsaid,
+                "a connection from an address of proxyProtocol.acceptFrom was refused"
+            );
         }
     }
 }

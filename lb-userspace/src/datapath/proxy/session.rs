@@ -4,7 +4,9 @@ use super::half::Half;
 use super::list::Links;
 use lb_common::wire::proxy::Addresses;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::net::getsockname;
 use rustix::net::sockopt::set_socket_linger;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// What it waits for.
@@ -86,6 +88,13 @@ impl Session {
             up: Half::new(),
             down: Half::new(),
         }
+    }
+
+    /// Whether the client connected to this address. It is asked for seldom, and so kept by the kernel alone.
+    pub(super) fn is_to(&self, address: IpAddr) -> bool {
+        let local = getsockname(&self.client).ok();
+        let local = local.and_then(|a| SocketAddr::try_from(a).ok());
+        local.is_some_and(|l| l.ip().to_canonical() == address)
     }
 
     /// Resets both ends: a stream that was cut must not look like one that ended.

@@ -56,7 +56,9 @@ impl Slab {
 
     /// By number alone: for lists, which only hold what lives.
     pub(super) fn at(&mut self, index: u32) -> Option<&mut Session> {
-        self.slots.get_mut(index as usize).and_then(|s| s.session.as_mut())
+        self.slots
+            .get_mut(index as usize)
+            .and_then(|s| s.session.as_mut())
     }
 
     pub(super) fn id(&self, index: u32) -> Option<Id> {

@@ -22,6 +22,9 @@ pub(super) struct Table {
 pub(super) struct Service {
     /// As it is named in logs: its address and port.
     pub(super) name: String,
+    /// Its virtual IP, and whether this node holds it.
+    pub(super) address: IpAddr,
+    pub(super) held: bool,
     pub(super) pool: Pool,
     pub(super) listeners: Vec<Arc<OwnedFd>>,
     pub(super) send_header: Option<Version>,

@@ -8,8 +8,8 @@ use super::session::{Due, Session};
 use super::shared::{Inbox, Message, Shared};
 use super::slab::{Id, Slab};
 use super::table::{Service, Table};
-use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use std::io;
@@ -19,8 +19,6 @@ use std::sync::Arc;
 const EVENTS: usize = 256;
 /// The one buffer that a thread copies through.
 const BUFFER: usize = 64 * 1024;
-/// Pipes of one thread at one time.
-const PIPES: usize = 512;
 
 /// Where an event comes from, as epoll keeps it for us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +111,6 @@ pub(super) struct Worker {
     pub(super) lists: Lists,
     pub(super) pipes: Pipes,
     buffer: Box<[u8]>,
-    splice: bool,
     pub(super) ready: Vec<Id>,
     pub(super) now: u64,
     /// Accepts nobody until then.
@@ -125,7 +122,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(number: usize, shared: Arc<Shared>, inbox: Inbox, splice: bool) -> io::Result<Self> {
+    pub(super) fn new(number: usize, shared: Arc<Shared>, inbox: Inbox, pipes: usize) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &inbox.wake, Source::Wake.data(), EventFlags::IN)?;
         Ok(Self {
@@ -137,9 +134,8 @@ impl Worker {
             listeners: Vec::new(),
             sessions: Slab::default(),
             lists: Lists::new(),
-            pipes: Pipes::new(PIPES),
+            pipes: Pipes::new(pipes),
             buffer: vec![0; BUFFER].into_boxed_slice(),
-            splice,
             ready: Vec::new(),
             now: clock::now(),
             paused_until: None,
@@ -155,7 +151,11 @@ impl Worker {
         while !self.stopping {
             let timeout = self.timeout();
             events.clear();
-            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()) {
+            match epoll::wait(
+                &self.epoll,
+                rustix::buffer::spare_capacity(&mut events),
+                timeout.as_ref(),
+            ) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => {
                     tracing::error!(%error, "a thread of the proxy cannot wait for events and ends");
@@ -218,12 +218,26 @@ impl Worker {
         for id in self.sessions.find(dead) {
             self.lose_server(id);
         }
+        let table = self.table.clone();
+        let strayed = |s: &Session| {
+            table
+                .services
+                .get(&s.service)
+                .is_some_and(|t| !t.held && s.is_to(t.address))
+        };
+        for id in self.sessions.find(strayed) {
+            self.end(id, true);
+        }
     }
 
     /// Those of the table that are not there yet.
     pub(super) fn open_listeners(&mut self) {
         let table = self.table.clone();
-        for (service, socket) in table.services.iter().flat_map(|(n, s)| s.listeners.iter().map(move |l| (*n, l))) {
+        for (service, socket) in table
+            .services
+            .iter()
+            .flat_map(|(n, s)| s.listeners.iter().map(move |l| (*n, l)))
+        {
             if self.listeners.iter().any(|l| Arc::ptr_eq(&l.socket, socket)) {
                 continue;
             }
@@ -268,7 +282,6 @@ impl Worker {
                 buffer: &mut self.buffer,
                 pipes: &mut self.pipes,
                 budget: &self.shared.budget,
-                splice: self.splice,
             },
             &mut self.sessions,
         )

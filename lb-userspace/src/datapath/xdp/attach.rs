@@ -71,9 +71,16 @@ impl Attachment {
         let link = links
             .get(&site.interface)
             .ok_or_else(|| AttachError::Gone(site.name.clone()))?;
-        let cx = Attempt { site, link, links, ours };
+        let cx = Attempt {
+            site,
+            link,
+            links,
+            ours,
+        };
         if let Some(why) = &site.generic {
-            return cx.attach(object, XdpMode::Generic, false, Some(why.clone()))?.map_err(|e| cx.refused(&e));
+            return cx
+                .attach(object, XdpMode::Generic, false, Some(why.clone()))?
+                .map_err(|e| cx.refused(&e));
         }
         let error = match cx.attach(object, XdpMode::Native, false, None)? {
             Ok(done) => return Ok(done),
@@ -84,7 +91,9 @@ impl Attachment {
         if link.mtu > ONE_BUFFER {
             let remark = format!("an MTU of {} takes frames of several buffers", link.mtu);
             let second = match object.need_frags() {
-                Ok(()) => cx.attach(object, XdpMode::Native, true, Some(remark))?.map_err(|e| e.to_string()),
+                Ok(()) => cx
+                    .attach(object, XdpMode::Native, true, Some(remark))?
+                    .map_err(|e| e.to_string()),
                 Err(error) => Err(error.to_string()),
             };
             match second {
@@ -102,10 +111,14 @@ impl Attachment {
             });
         }
         let said = why.clone();
-        cx.attach(object, XdpMode::Generic, false, Some(why))?.map_err(|error| AttachError::Refused {
-            interface: link.name.clone(),
-            why: format!("{said}, and the kernel generic mode ({}{error})", age_hint(&error)),
-        })
+        cx.attach(object, XdpMode::Generic, false, Some(why))?
+            .map_err(|error| AttachError::Refused {
+                interface: link.name.clone(),
+                why: format!(
+                    "{said}, and the kernel generic mode ({}{error})",
+                    age_hint(&error)
+                ),
+            })
     }
 
     /// Whether the interface is there, and the program that it runs is ours.
@@ -122,7 +135,10 @@ impl Attachment {
     pub fn replace(&self, object: &Object) -> Result<(), ObjectError> {
         let program = object.program(self.frags)?;
         bpf::replace_program(self.link.as_fd(), program).map_err(|e| ObjectError::Other {
-            doing: format!("putting another program in the place of the one on {}", self.site.name),
+            doing: format!(
+                "putting another program in the place of the one on {}",
+                self.site.name
+            ),
             causes: e.to_string(),
         })
     }
@@ -183,7 +199,11 @@ impl Attempt<'_> {
     /// Who is in the way: on this interface, or on one above it (`dev_xdp_attach`).
     fn owner(&self) -> Option<AttachError> {
         if let Some(on) = self.link.xdp {
-            return Some(AttachError::Occupied(Owner::find(&self.link.name, self.link.index, on)));
+            return Some(AttachError::Occupied(Owner::find(
+                &self.link.name,
+                self.link.index,
+                on,
+            )));
         }
         let is_above = |l: &&Link| {
             l.vlan.is_some_and(|v| v.parent == self.link.index) || self.link.master == Some(l.index)

@@ -153,9 +153,7 @@ impl Facts {
             ));
         }
         let neighbour = self.neighbours.get(&(link.index, next));
-        found
-            .watched
-            .insert((link.index, next), freshness(neighbour));
+        found.watched.insert((link.index, next), freshness(neighbour));
         found.egress.insert(link.index);
         let Some(mac) = neighbour.and_then(Neighbour::usable) else {
             return Ok(Reach::Unresolved);
@@ -170,8 +168,17 @@ impl Facts {
     }
 
     /// A frame keeps its VLAN tags, so what comes in on one VLAN can only leave on the same.
-    fn same_network(&self, address: IpAddr, vips: &BTreeSet<IpAddr>, forwarding: &Forwarding) -> Result<(), String> {
-        let Some(out) = self.routes.get(&address).and_then(|r| self.links.get(&r.interface)) else {
+    fn same_network(
+        &self,
+        address: IpAddr,
+        vips: &BTreeSet<IpAddr>,
+        forwarding: &Forwarding,
+    ) -> Result<(), String> {
+        let Some(out) = self
+            .routes
+            .get(&address)
+            .and_then(|r| self.links.get(&r.interface))
+        else {
             return Ok(());
         };
         let tags = |index: u32| self.sites.get(&index).map_or(0, |s| s.vlan);
@@ -180,7 +187,10 @@ impl Facts {
                 continue;
             };
             if tags(*interface) != tags(out.index) {
-                let name = self.links.get(interface).map_or("its interface", |l| l.name.as_str());
+                let name = self
+                    .links
+                    .get(interface)
+                    .map_or("its interface", |l| l.name.as_str());
                 return Err(format!(
                     "the real server {address} is on {}, and the virtual IP {vip} on {name}: the XDP program leaves VLAN \
                      tags as they are and cannot forward from one VLAN to another; use `datapath: ipvs`",
@@ -275,10 +285,19 @@ mod tests {
             ]
             .into(),
             neighbours: [
-                ((2, ip("10.0.0.2")), neighbour("10.0.0.2", NeighbourState::Reachable)),
+                (
+                    (2, ip("10.0.0.2")),
+                    neighbour("10.0.0.2", NeighbourState::Reachable),
+                ),
                 ((2, ip("10.0.0.3")), neighbour("10.0.0.3", NeighbourState::Stale)),
-                ((2, ip("10.0.0.4")), neighbour("10.0.0.4", NeighbourState::Incomplete)),
-                ((3, ip("10.1.0.2")), neighbour("10.1.0.2", NeighbourState::Reachable)),
+                (
+                    (2, ip("10.0.0.4")),
+                    neighbour("10.0.0.4", NeighbourState::Incomplete),
+                ),
+                (
+                    (3, ip("10.1.0.2")),
+                    neighbour("10.1.0.2", NeighbourState::Reachable),
+                ),
             ]
             .into(),
         }
@@ -331,15 +350,27 @@ mod tests {
             ("10.0.0.3", Direct, 2, on_link, ""),
             ("10.0.0.4", Direct, 2, unknown, ""),
             ("10.1.0.2", Direct, 3, on_link, ""),
-            ("10.1.0.2", Direct, 2, unknown, "cannot forward from one VLAN to another"),
-            ("10.0.0.2", Direct, 3, unknown, "cannot forward from one VLAN to another"),
+            (
+                "10.1.0.2",
+                Direct,
+                2,
+                unknown,
+                "cannot forward from one VLAN to another",
+            ),
+            (
+                "10.0.0.2",
+                Direct,
+                3,
+                unknown,
+                "cannot forward from one VLAN to another",
+            ),
             ("10.2.0.2", Direct, 2, unknown, "use `lbKind: TUN`"),
             ("10.2.0.2", Tunnel, 2, on_link, ""),
             ("10.3.0.2", Direct, 2, unknown, "no Ethernet header"),
             ("10.9.0.2", Tunnel, 2, unknown, "no route leads to"),
         ];
         for (backend, method, vip_on, want, problem) in table {
-            let (reach, found) = self::found(backend, method, vip_on);
+            let (reach, found) = found(backend, method, vip_on);
             let case = format!("{backend} by {method:?} from interface {vip_on}: {found:?}");
             assert_eq!(reach, want, "{case}");
             match found.problems.as_slice() {
@@ -361,7 +392,11 @@ mod tests {
             assert_eq!(found.watched, [((2, ip(next)), freshness)].into());
         }
         let (_, tunnelled) = found("10.2.0.2", Method::Tunnel, 2);
-        assert_eq!(tunnelled.watched, [((2, ip("10.0.0.2")), Freshness::Fresh)].into(), "the gateway");
+        assert_eq!(
+            tunnelled.watched,
+            [((2, ip("10.0.0.2")), Freshness::Fresh)].into(),
+            "the gateway"
+        );
     }
 
     #[test]

@@ -49,7 +49,9 @@ pub enum ObjectError {
         words: String,
     },
     /// The object is not the one that this binary was written for.
-    #[error("the eBPF object in this binary has no {0}: it was built from another revision; run `cargo xtask build`")]
+    #[error(
+        "the eBPF object in this binary has no {0}: it was built from another revision; run `cargo xtask build`"
+    )]
     Lacks(&'static str),
     /// Anything else, with all its causes.
     #[error("{doing}: {causes}")]

@@ -51,7 +51,11 @@ impl fmt::Display for Owner {
             self.on.program
         )?;
         if let Some(p) = &self.program {
-            let name = if p.name.is_empty() { "without a name" } else { &p.name };
+            let name = if p.name.is_empty() {
+                "without a name"
+            } else {
+                &p.name
+            };
             write!(f, " ({name}), loaded by user {}", p.uid)?;
         }
         if let Some(since) = self.since {
@@ -110,6 +114,10 @@ mod tests {
         assert!(owner.to_string().contains("`ip link set dev eth0 xdp off`"));
         owner.program = None;
         owner.since = None;
-        assert!(owner.to_string().contains("`bpftool prog show id 42` tells whose"));
+        assert!(
+            owner
+                .to_string()
+                .contains("`bpftool prog show id 42` tells whose")
+        );
     }
 }

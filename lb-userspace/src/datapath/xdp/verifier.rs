@@ -32,7 +32,9 @@ fn is_registers(line: &str) -> bool {
 }
 
 fn is_statistics(line: &str) -> bool {
-    line.starts_with("processed ") || line.starts_with("verification time ") || line.starts_with("stack depth ")
+    line.starts_with("processed ")
+        || line.starts_with("verification time ")
+        || line.starts_with("stack depth ")
 }
 
 fn cut(line: &str) -> String {
@@ -66,7 +68,10 @@ stack depth 0
 processed 3 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0
 ";
         let text = digest(log);
-        assert!(text.contains("; let x = *(data as *const u8); @ parse.rs:13\n"), "{text}");
+        assert!(
+            text.contains("; let x = *(data as *const u8); @ parse.rs:13\n"),
+            "{text}"
+        );
         assert!(text.contains("12: (71) r0 = *(u8 *)(r2 +0)\n"), "{text}");
         assert!(text.ends_with("R2 offset is outside of the packet"), "{text}");
         for left_out in ["R1=ctx() R2=pkt", "processed", "verification time", "stack depth"] {

@@ -49,7 +49,10 @@ fn main() -> Result<()> {
         peers.push(Peer::haproxy(host, &backends, cli.threads, splice)?);
     }
     let limit = Duration::from_secs_f64(cli.seconds);
-    println!("{} threads each, {} s a measurement, median (least - most) of {}", cli.threads, cli.seconds, cli.repeat);
+    println!(
+        "{} threads each, {} s a measurement, median (least - most) of {}",
+        cli.threads, cli.seconds, cli.repeat
+    );
     for row in Row::ALL {
         if !cli.only.is_empty() && !cli.only.iter().any(|o| row.name().contains(o.as_str())) {
             continue;

@@ -20,7 +20,9 @@ impl Backends {
             .map(|i| SocketAddr::new([192, 0, 2, 1].into(), 8001 + i))
             .collect();
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("--serve").args(addresses.iter().map(ToString::to_string));
+        command
+            .arg("--serve")
+            .args(addresses.iter().map(ToString::to_string));
         let daemon = Daemon::start(host, "backends", command)?;
         for address in &addresses {
             answers(host, *address)?;
@@ -50,7 +52,11 @@ struct Start {
 impl<'h> Peer<'h> {
     pub(crate) fn cplb(host: &'h Node, backends: &Backends, threads: u16) -> Result<Self> {
         let address = "192.0.2.1:7001".parse()?;
-        let mut argv = vec![std::env::var("CPLB_DEV")?, "192.0.2.1:7001".to_owned(), threads.to_string()];
+        let mut argv = vec![
+            std::env::var("CPLB_DEV")?,
+            "192.0.2.1:7001".to_owned(),
+            threads.to_string(),
+        ];
         argv.extend(backends.addresses.iter().map(ToString::to_string));
         Self::launch(host, "cplb", address, Start { argv })
     }
@@ -76,8 +82,16 @@ impl<'h> Peer<'h> {
         );
         let file = host.dir().join(format!("{port}.cfg"));
         std::fs::write(&file, text)?;
-        let argv = ["haproxy", "-db", "-f"].map(str::to_owned).into_iter().chain([file.display().to_string()]);
-        Self::launch(host, name, SocketAddr::new([192, 0, 2, 1].into(), port), Start { argv: argv.collect() })
+        let argv = ["haproxy", "-db", "-f"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain([file.display().to_string()]);
+        Self::launch(
+            host,
+            name,
+            SocketAddr::new([192, 0, 2, 1].into(), port),
+            Start { argv: argv.collect() },
+        )
     }
 
     fn launch(host: &'h Node, name: &'static str, address: SocketAddr, start: Start) -> Result<Self> {
@@ -109,6 +123,10 @@ impl<'h> Peer<'h> {
 
 fn answers(host: &Node, address: SocketAddr) -> Result<()> {
     wait::until(&format!("{address} listening"), Duration::from_secs(10), || {
-        host.netns().run(|| TcpStream::connect(address).ok()).ok().flatten().map(drop)
+        host.netns()
+            .run(|| TcpStream::connect(address).ok())
+            .ok()
+            .flatten()
+            .map(drop)
     })
 }

@@ -58,8 +58,14 @@ impl Row {
             Self::Connects => &[("connections/s", true), ("proxy's us each", false)],
             Self::Requests => &[("requests/s", true), ("proxy's us each", false)],
             Self::Download | Self::Upload => &[("GiB/s", true), ("proxy's s per GiB", false)],
-            Self::Latency | Self::ConnectLatency => &[("p50 us", false), ("p99 us", false), ("proxy's us each", false)],
-            Self::Memory => &[("MiB at start", false), ("MiB at 4000", false), ("KiB each", false)],
+            Self::Latency | Self::ConnectLatency => {
+                &[("p50 us", false), ("p99 us", false), ("proxy's us each", false)]
+            }
+            Self::Memory => &[
+                ("MiB at start", false),
+                ("MiB at 4000", false),
+                ("KiB each", false),
+            ],
         }
     }
 
@@ -69,25 +75,43 @@ impl Row {
         Ok(Figure(match self {
             Self::Connects => {
                 let (t, cpu) = load(host, peer, Kind::Connect, CONNECTIONS, limit)?;
-                vec![t.answers as f64 / t.elapsed.as_secs_f64(), us(cpu) / t.answers as f64]
+                vec![
+                    t.answers as f64 / t.elapsed.as_secs_f64(),
+                    us(cpu) / t.answers as f64,
+                ]
             }
             Self::Requests => {
                 let (t, cpu) = load(host, peer, Kind::Ask, CONNECTIONS, limit)?;
-                vec![t.answers as f64 / t.elapsed.as_secs_f64(), us(cpu) / t.answers as f64]
+                vec![
+                    t.answers as f64 / t.elapsed.as_secs_f64(),
+                    us(cpu) / t.answers as f64,
+                ]
             }
             Self::Download | Self::Upload => {
-                let kind = if self == Self::Upload { Kind::Upload } else { Kind::Download };
+                let kind = if self == Self::Upload {
+                    Kind::Upload
+                } else {
+                    Kind::Download
+                };
                 let (t, cpu) = load(host, peer, kind, STREAMS, limit)?;
                 let gib = t.bytes as f64 / GIB;
                 vec![gib / t.elapsed.as_secs_f64(), cpu.as_secs_f64() / gib]
             }
             Self::Latency => {
                 let (t, cpu) = load(host, peer, Kind::Paced(4000.0), CONNECTIONS, limit)?;
-                vec![us(t.latencies.at(0.5)), us(t.latencies.at(0.99)), us(cpu) / t.answers as f64]
+                vec![
+                    us(t.latencies.at(0.5)),
+                    us(t.latencies.at(0.99)),
+                    us(cpu) / t.answers as f64,
+                ]
             }
             Self::ConnectLatency => {
                 let (t, cpu) = load(host, peer, Kind::PacedConnect(1500.0), CONNECTIONS, limit)?;
-                vec![us(t.latencies.at(0.5)), us(t.latencies.at(0.99)), us(cpu) / t.answers as f64]
+                vec![
+                    us(t.latencies.at(0.5)),
+                    us(t.latencies.at(0.99)),
+                    us(cpu) / t.answers as f64,
+                ]
             }
             Self::Memory => memory(host, peer)?,
         }))
@@ -95,7 +119,13 @@ impl Row {
 }
 
 /// Load on a peer, and the processor time that the peer took meanwhile.
-fn load(host: &Node, peer: &Peer<'_>, kind: Kind, connections: usize, limit: Duration) -> Result<(Tally, Duration)> {
+fn load(
+    host: &Node,
+    peer: &Peer<'_>,
+    kind: Kind,
+    connections: usize,
+    limit: Duration,
+) -> Result<(Tally, Duration)> {
     let address = peer.address;
     let (tally, used) = host.netns().run(|| -> Result<_> {
         let mut client = Client::new(address, kind, connections, REQUEST, ANSWER)?;
@@ -119,7 +149,11 @@ fn memory(host: &Node, peer: &mut Peer<'_>) -> Result<Vec<f64>> {
         let mut client = Client::new(address, Kind::Ask, IDLE, REQUEST, ANSWER)?;
         client.ask_once(Duration::from_secs(30))?;
         let after = peer.daemon.usage().resident_kib as f64;
-        Ok(vec![before / 1024.0, after / 1024.0, (after - before) / IDLE as f64])
+        Ok(vec![
+            before / 1024.0,
+            after / 1024.0,
+            (after - before) / IDLE as f64,
+        ])
     })?
 }
 

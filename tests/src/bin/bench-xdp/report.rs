@@ -27,6 +27,7 @@ enum Cell {
 }
 
 const REACH: &str = "reach";
+const NOT_MEASURED: &str = "notMeasured";
 
 impl Section {
     pub(crate) fn new(key: &'static str, title: &str, rows: Vec<Row>) -> Self {
@@ -53,6 +54,16 @@ impl Section {
         let rows: Vec<Vec<String>> = self.rows.iter().map(|row| row.columns(&head)).collect();
         let head: Vec<&str> = head.iter().map(String::as_str).collect();
         format!("{}:\n{}", self.title, table(&head, &rows))
+    }
+
+    /// Rows that could not be measured, and why.
+    pub(crate) fn not_measured(rows: Vec<Row>) -> Self {
+        Self::new(NOT_MEASURED, "Not measured", rows)
+    }
+
+    /// Whether it is not such a list.
+    pub(crate) fn is_measured(&self) -> bool {
+        self.key != NOT_MEASURED
     }
 
     /// For programs.

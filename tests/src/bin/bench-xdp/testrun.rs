@@ -266,7 +266,7 @@ impl Bench {
             row.text("why", why);
             row
         });
-        Section::new("notMeasured", NOT_MEASURED, rows.collect())
+        Section::not_measured(rows.collect())
     }
 
     fn variants(&self, said: &str) -> Section {
@@ -305,8 +305,6 @@ enum Before {
     Katran(u64),
 }
 
-/// The title of what makes the bench end with 1.
-pub(crate) const NOT_MEASURED: &str = "Not measured";
 const RETURN: &str = "1 return only";
 const LOOKUP: &str = "2 parse and one array lookup";
 const DRIVEN_RETURN: &str = "3 driver and return (one flow)";
