@@ -39,18 +39,18 @@ pub(crate) fn run<const FRAGS: bool>(ctx: XdpContext) -> u32 {
 fn forward<const FRAGS: bool>(xdp: &mut Xdp<FRAGS>) -> Result<u32, Reason> {
     let ethertype = ethernet::first(xdp.frame()).ok_or(Reason::NotIp)?;
     let config = Config::in_force().ok_or(Reason::LeaseEnded)?;
-    let link = Link::untagged(ethertype);
     let went = match ethertype {
-        ethernet::IPV4 => short::go::<Ipv4, FRAGS>(xdp, &config, link)?,
-        ethernet::IPV6 => short::go::<Ipv6, FRAGS>(xdp, &config, link)?,
+        ethernet::IPV4 => short::go::<Ipv4, FRAGS>(xdp, &config)?,
+        ethernet::IPV6 => short::go::<Ipv6, FRAGS>(xdp, &config)?,
         _ => Went::Nowhere,
     };
     let (link, arrived, choice) = match went {
         Went::All(verdict) => return Ok(verdict),
-        Went::Chosen(arrived, choice) => (link, arrived, choice),
+        Went::Chosen(arrived, choice) => (Link::untagged(ethertype), arrived, choice),
         Went::Nowhere => {
             let link = ethernet::parse(xdp.frame()).ok_or(Reason::NotIp)?.plain(config.side);
-            let arrived = receive::receive(xdp, &config, link)?.plain(config.side);
+            let (config, arrived) = receive::receive(xdp, config, link)?;
+            let arrived = arrived.plain(config.side);
             let choice = choose(&config, &arrived)?;
             (link, arrived, choice)
         }
@@ -69,7 +69,7 @@ fn choose(config: &Config, arrived: &Arrived) -> Result<Choice, Reason> {
         let (place, backend) = fragment::recall(config, arrived.fragment)?;
         return Ok(Choice { place, backend, new: false, remembered: true });
     };
-    let choice = select::choose::<false>(config, arrived.traits, flow)?.ok_or(Reason::NoBackend)?;
+    let choice = select::choose::<false>(config, arrived.traits, flow, || true)?.ok_or(Reason::NoBackend)?;
     if arrived.traits.any(Traits::FIRST) {
         fragment::remember(config, arrived.fragment, choice.place);
     }

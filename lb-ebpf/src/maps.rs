@@ -120,7 +120,7 @@ pub(crate) fn mac(vip: &Vip) -> u64 {
         );
     };
     // SAFETY: both fields, of bytes, one after the other.
-    u64::from_le_bytes(unsafe { *ptr::from_ref(vip).byte_add(offset_of!(Vip, mac)).cast() })
+    unsafe { *ptr::from_ref(vip).byte_add(offset_of!(Vip, mac)).cast() }
 }
 
 /// Its MAC addresses as a frame begins with them: the backend's, then the interface's.

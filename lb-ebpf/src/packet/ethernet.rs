@@ -38,6 +38,13 @@ pub(crate) struct Ethernet {
 }
 
 impl Ethernet {
+    /// Whether its destination is the one in the first bytes of this word.
+    #[inline(always)]
+    pub(crate) fn is_to(&self, mac: u64) -> bool {
+        const { assert!(cfg!(target_endian = "little"), "the other two bytes are the highest") };
+        (self.macs.first ^ mac) << 16 == 0
+    }
+
     #[inline(always)]
     pub(crate) fn macs(&self) -> Macs {
         Macs {

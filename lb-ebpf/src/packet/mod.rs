@@ -63,8 +63,8 @@ impl<const FRAGS: bool> Xdp<FRAGS> {
 
     /// Whether the frame has so many bytes. Only one that spans several buffers is measured by a call.
     #[inline(always)]
-    pub(crate) fn has(&self, bytes: usize) -> bool {
-        bytes <= self.frame().len() || (FRAGS && bytes <= self.length())
+    pub(crate) fn has(&self, frame: Frame<'_>, bytes: usize) -> bool {
+        bytes <= frame.len() || (FRAGS && bytes <= self.length())
     }
 
     /// Bytes in all buffers.

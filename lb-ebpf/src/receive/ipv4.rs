@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::packet::ethernet::Link;
 use crate::packet::icmp::{ICMP, Icmp};
 use crate::packet::ipv4::Ipv4;
-use crate::packet::transport::{self, TCP, UDP};
+use crate::packet::transport::{self, Segment, TCP, UDP};
 use crate::packet::Frame;
 use crate::traits::Traits;
 use crate::fragment;
@@ -46,9 +46,9 @@ pub(super) fn classify(config: &Config, frame: Frame<'_>, link: Link, ip: &Ipv4,
             flow: Some(flow),
         });
     }
-    let traits = transport::parse(frame, at, end, ip.proto, part.any(Traits::FIRST))?;
-    let ports = transport::ports(frame, at, end).ok_or(Reason::BadTransport)?;
-    let flow = flow(config, vip, ip.src, ip.dst, ip.proto, ports);
+    let mut segment = Segment::EMPTY;
+    segment.read(frame, at, end, ip.proto, part.any(Traits::FIRST))?;
+    let flow = flow(config, vip, ip.src, ip.dst, ip.proto, segment.ports);
     if flow.is_none() {
         if part.any(Traits::FIRST) {
             fragment::remember(config, fragment, fragment::PASSED);
@@ -56,7 +56,7 @@ pub(super) fn classify(config: &Config, frame: Frame<'_>, link: Link, ip: &Ipv4,
         return Err(Reason::NotService);
     }
     Ok(Arrived {
-        traits: traits.and(part),
+        traits: segment.traits.and(part),
         length,
         fragment,
         flow,

@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::packet::ethernet::Link;
 use crate::packet::icmp::{ICMPV6, Icmp};
 use crate::packet::ipv6::{self, Ipv6};
-use crate::packet::transport::{self, TCP, UDP};
+use crate::packet::transport::{self, Segment, TCP, UDP};
 use crate::packet::Frame;
 use crate::traits::Traits;
 use crate::fragment;
@@ -48,9 +48,9 @@ pub(super) fn classify(config: &Config, frame: Frame<'_>, link: Link, ip: &Ipv6,
         other if ipv6::is_extension(other) => return Err(Reason::Extension),
         _ => return Err(Reason::NotService),
     }
-    let traits = transport::parse(frame, upper.at, end, upper.proto, part.any(Traits::FIRST))?;
-    let ports = transport::ports(frame, upper.at, end).ok_or(Reason::BadTransport)?;
-    let flow = flow(config, vip, ip.src, ip.dst, upper.proto, ports);
+    let mut segment = Segment::EMPTY;
+    segment.read(frame, upper.at, end, upper.proto, part.any(Traits::FIRST))?;
+    let flow = flow(config, vip, ip.src, ip.dst, upper.proto, segment.ports);
     if flow.is_none() {
         if part.any(Traits::FIRST) {
             fragment::remember(config, fragment, fragment::PASSED);
@@ -58,7 +58,7 @@ pub(super) fn classify(config: &Config, frame: Frame<'_>, link: Link, ip: &Ipv6,
         return Err(Reason::NotService);
     }
     Ok(Arrived {
-        traits: traits.and(part).and(Traits::V6),
+        traits: segment.traits.and(part).and(Traits::V6),
         length,
         fragment,
         flow,

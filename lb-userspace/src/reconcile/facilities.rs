@@ -77,6 +77,7 @@ impl Kernel {
         for vs in &spec.virtual_servers {
             let carried = carried(vs, has);
             if carried.by.is_none() {
+                turn.unable.insert(vs.key);
                 idle.entry(carried.because).or_default().push(vs.key.to_string());
                 let tried = [
                     ("IPVS", DatapathKind::Ipvs, &self.ipvs_missing),

@@ -8,7 +8,7 @@ use crate::datapath::xdp::Xdp;
 use crate::sys::guard::Guard;
 use crate::sys::rtnl::{Change, Rtnl, Watch};
 use lb_common::health::HealthView;
-use lb_common::model::MacAddr;
+use lb_common::model::{MacAddr, ServiceKey};
 use lb_common::plan::{self, AddressKey, Desired, Lifetime, Op, Place, Role, desired, diff};
 use lb_common::spec::{IpvsTimeouts, Spec};
 use lb_common::time::{Duration, Instant};
@@ -93,6 +93,8 @@ pub struct Turn {
     pub addresses_in_place: bool,
     /// What went wrong, as sentences.
     pub problems: Vec<String>,
+    /// Virtual servers that the datapath does not carry.
+    pub(super) unable: BTreeSet<ServiceKey>,
     pub(super) services: Vec<ServiceView>,
 }
 
@@ -259,6 +261,7 @@ impl Kernel {
         }
         self.note_proxy(&ops, turn);
         let failed = self.apply(&ops, turn).await;
+        turn.unable.extend(failed.iter().flat_map(carries));
         turn.addresses_in_place = !failed
             .iter()
             .any(|op| matches!(op, Op::PutAddress(a, _) if a.place != Place::Local));
@@ -304,5 +307,14 @@ pub(super) fn timeouts_of(t: &ipvs::Timeouts) -> IpvsTimeouts {
         tcp: seconds(t.tcp),
         tcp_fin: seconds(t.tcp_fin),
         udp: seconds(t.udp),
+    }
+}
+
+/// The virtual servers that are not carried while this change fails.
+fn carries(op: &Op) -> Vec<ServiceKey> {
+    match op {
+        Op::AddService(s) | Op::SetService(s) => vec![s.key],
+        Op::SetForwarding(f) => f.services.keys().copied().collect(),
+        _ => vec![],
     }
 }

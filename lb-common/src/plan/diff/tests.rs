@@ -1,7 +1,7 @@
 //! The planner against a kernel made of a map: what it plans, applied, is what was wanted, and then nothing is left to do.
 use super::*;
 use crate::health::HealthView;
-use crate::model::{Forwarding, IpPrefix, MacAddr};
+use crate::model::{Family, Forwarding, IpPrefix, MacAddr};
 use crate::plan::testing::spec_of as spec;
 use crate::plan::{Context, DaemonRole, GuardSpec, ObservedAddress, Role, Service, Sysctl, desired};
 use crate::spec::{DatapathKind, Spec};
@@ -29,13 +29,10 @@ fn want(spec: &Spec, holds: [bool; 2], down: &[SocketAddr]) -> Desired {
 
 /// On a node that has IPVS, or XDP alone.
 fn want_on(ipvs: bool, spec: &Spec, holds: [bool; 2], down: &[SocketAddr]) -> Desired {
+    let keys = spec.virtual_servers.iter().map(|vs| vs.key);
     let health = HealthView {
-        down: (0..2u8)
-            .flat_map(|n| {
-                down.iter()
-                    .map(move |d| (*d, Some(IpAddr::from([192, 0, 2, 100 + n]))))
-            })
-            .collect(),
+        down: keys.flat_map(|k| down.iter().map(move |d| (k, *d))).collect(),
+        ..HealthView::default()
     };
     let peers = BTreeSet::from([MacAddr([2, 0, 0, 0, 0, 1])]);
     let roles = roles(spec, holds);
@@ -325,7 +322,7 @@ fn a_link_without_silence_about_it_has_no_virtual_ip() {
             .keys()
             .filter(|s| s.0.ends_with("/arp_ignore"))
             .count();
-        let v4 = |a: &&Address| a.place == Place::Local && a.address.family() == crate::model::Family::Ipv4;
+        let v4 = |a: &&Address| a.place == Place::Local && a.address.family() == Family::Ipv4;
         (want.addresses.keys().filter(v4).count(), silent)
     };
     let (with, silent) = local(&roles);
