@@ -29,6 +29,7 @@ mod rewrite;
 mod select;
 mod short;
 mod too_big;
+mod trace;
 mod traits;
 mod tunnel;
 
