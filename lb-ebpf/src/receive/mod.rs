@@ -30,7 +30,10 @@ impl Arrived {
     /// See [`maps::plain`].
     #[inline(always)]
     pub(crate) fn plain(self, side: &'static Side) -> Self {
-        Self { traits: Traits(maps::plain::<{ Traits::BELOW }>(side, self.traits.0)), ..self }
+        Self {
+            traits: Traits(maps::plain::<{ Traits::BELOW }>(side, self.traits.0)),
+            ..self
+        }
     }
 }
 
