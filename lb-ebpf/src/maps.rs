@@ -4,10 +4,12 @@
     reason = "map values are memory that the kernel and user space share with the program"
 )]
 use crate::packet::ethernet::Macs;
+use aya_ebpf::Global;
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
-use aya_ebpf::btf_maps::{Array, PerCpuArray};
+use aya_ebpf::btf_maps::{Array, PerCpuArray, ProgramArray};
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns};
 use aya_ebpf::macros::btf_map;
+use aya_ebpf::programs::XdpContext;
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
 use core::ptr;
@@ -44,6 +46,31 @@ static BACKEND_STATS: PerCpuArray<Traffic, BACKENDS> = PerCpuArray::new();
 #[btf_map]
 static REASONS: PerCpuArray<u64, { REASON_COUNT as usize }> = PerCpuArray::new();
 
+#[btf_map]
+static NEXT: ProgramArray<1> = ProgramArray::new();
+#[btf_map]
+static NEXT_FRAGS: ProgramArray<1> = ProgramArray::new();
+
+/// Whether there is a next program at all: without one, the verifier takes the call out.
+#[unsafe(no_mangle)]
+static CHAIN: Global<u8> = Global::new(0);
+
+/// Goes on in the next program. A program array takes only programs that are of one mind about frames in several
+/// buffers, so there are two.
+#[inline(always)]
+pub(crate) fn next<const FRAGS: bool>(ctx: &XdpContext) {
+    if CHAIN.load() == 0 {
+        return;
+    }
+    // SAFETY: nothing is to be dropped, and where there is no program it returns.
+    unsafe {
+        if FRAGS {
+            NEXT_FRAGS.tail_call(ctx, 0);
+        } else {
+            NEXT.tail_call(ctx, 0);
+        }
+    }
+}
 #[repr(transparent)]
 struct Shared(UnsafeCell<State>);
 
