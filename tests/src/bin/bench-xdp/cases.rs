@@ -71,9 +71,9 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    /// Packets of the warm-up: each flow twice, so that it is established.
+    /// Packets of the warm-up: of each flow so many that it is established, though others took its place before.
     pub(crate) fn warm_up(&self) -> u32 {
-        if self.known { 2 * (self.flows + 1) } else { 0 }
+        if self.known { 4 * (self.flows + 1) } else { 0 }
     }
 
     fn hit(name: &'static str, frame: Frame, flows: u32) -> Self {

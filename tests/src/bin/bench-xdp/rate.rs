@@ -100,8 +100,8 @@ impl Bench {
             None => self.wire.direct(self.tools.program_mut(program::BARE)?)?,
         };
         let frame = who.frame();
-        // Each flow twice, so that it is established.
-        self.wire.send(&mut self.tools, &frame, flows, 2 * (flows + 1))?;
+        // So many of each flow that it is established.
+        self.wire.send(&mut self.tools, &frame, flows, 4 * (flows + 1))?;
         let mut best = 0.0_f64;
         for _ in 0..SLICES {
             best = best.max(

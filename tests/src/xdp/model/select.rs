@@ -157,7 +157,9 @@ impl Model {
         };
         let own = set.iter().position(|word| flow::is_of(*word, hash));
         let room = (0..set.len()).filter_map(|way| Some((worth(set[way])?, way ^ turn)));
-        let way = own.or_else(|| room.max().map(|(_, way)| way ^ turn));
+        let first = flow::first_of(hash);
+        let free = (flow::class(set[first]) == PROBATION).then_some(first);
+        let way = own.or(free).or_else(|| room.max().map(|(_, way)| way ^ turn));
         if let Some(way) = way {
             set[way] = flow::word(hash, now, class, backend.into());
         }
