@@ -17,10 +17,15 @@ impl Config {
     /// `None` never happens: the maps have these elements.
     #[inline(always)]
     pub(crate) fn in_force() -> Option<Self> {
-        let control = Control::get()?;
+        let control = Control::get();
         let active = control.active();
         let side = maps::side(active)?;
-        Some(Self { control, active, side, now: 0 })
+        Some(Self {
+            control,
+            active,
+            side,
+            now: 0,
+        })
     }
 
     /// The same with the time, if this node may direct.
@@ -28,7 +33,11 @@ impl Config {
     pub(crate) fn leased(self) -> Result<Self, Reason> {
         let now = maps::jiffies();
         let after = now.wrapping_sub(self.control.lease_until());
-        if after as i64 > 0 { Err(Reason::LeaseEnded) } else { Ok(Self { now, ..self }) }
+        if after as i64 > 0 {
+            Err(Reason::LeaseEnded)
+        } else {
+            Ok(Self { now, ..self })
+        }
     }
 
     /// The time in units of a stamp, of which only the low bits count.
@@ -41,7 +50,9 @@ impl Config {
     /// fill the table no faster, whatever they send.
     #[inline(always)]
     pub(crate) fn may_insert(&self) -> bool {
-        let Some(budget) = maps::budget() else { return false };
+        let Some(budget) = maps::budget() else {
+            return false;
+        };
         let window = self.now >> (self.control.stamp_shift().saturating_sub(6) & 63);
         if budget.window != window {
             budget.window = window;

@@ -105,7 +105,11 @@ fn fresh<const SHORT: bool>(config: &Config, flow: &Flow, new: bool) -> Result<u
 /// Whether the backend serves the flow's service: a flow that it has, or a new one.
 #[inline(always)]
 fn serves(config: &Config, flow: &Flow, number: u32, new: bool) -> bool {
-    let wanted = if new { MEMBER_ALIVE | MEMBER_NEW } else { MEMBER_ALIVE };
+    let wanted = if new {
+        MEMBER_ALIVE | MEMBER_NEW
+    } else {
+        MEMBER_ALIVE
+    };
     maps::member(config.side, flow.service.pool, number) & wanted == wanted
 }
 

@@ -62,7 +62,10 @@ pub(crate) struct Segment {
 
 impl Segment {
     /// To be read into: a result with both in it would be put together and taken apart again for every packet.
-    pub(crate) const EMPTY: Self = Self { ports: Ports(0), traits: Traits::NONE };
+    pub(crate) const EMPTY: Self = Self {
+        ports: Ports(0),
+        traits: Traits::NONE,
+    };
 
     /// Reads the header at `at`, of a packet that ends at `end`. `first`: it is a first fragment, and a datagram's length
     /// says nothing about it.

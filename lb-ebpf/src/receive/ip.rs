@@ -137,7 +137,7 @@ impl Ip for Ipv6 {
 
     #[inline(always)]
     fn is_bare(&self) -> bool {
-        true
+        self.is_well_formed()
     }
 }
 
@@ -191,6 +191,11 @@ impl Address for [u64; 2] {
 /// The same bytes as four words in native order, as the hash takes them.
 #[inline(always)]
 fn words([hi, lo]: [u64; 2]) -> [u32; 4] {
-    const { assert!(cfg!(target_endian = "little"), "the halves would be the other way round") };
+    const {
+        assert!(
+            cfg!(target_endian = "little"),
+            "the halves would be the other way round"
+        )
+    };
     [hi as u32, (hi >> 32) as u32, lo as u32, (lo >> 32) as u32]
 }

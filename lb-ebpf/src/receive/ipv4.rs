@@ -2,18 +2,24 @@
 use super::ip::Address;
 use super::{Arrived, Flow, flow};
 use crate::config::Config;
+use crate::fragment;
+use crate::packet::Frame;
 use crate::packet::ethernet::Link;
 use crate::packet::icmp::{ICMP, Icmp};
 use crate::packet::ipv4::Ipv4;
 use crate::packet::transport::{self, Segment, TCP, UDP};
-use crate::packet::Frame;
 use crate::traits::Traits;
-use crate::fragment;
 use lb_common::abi::{Reason, Vip};
 
 /// What comes after the header.
 #[inline(always)]
-pub(super) fn classify(config: &Config, frame: Frame<'_>, link: Link, ip: &Ipv4, vip: &Vip) -> Result<Arrived, Reason> {
+pub(super) fn classify(
+    config: &Config,
+    frame: Frame<'_>,
+    link: Link,
+    ip: &Ipv4,
+    vip: &Vip,
+) -> Result<Arrived, Reason> {
     let length = ip.total();
     let at = link.l3 + ip.header_length();
     let end = link.l3 + length;

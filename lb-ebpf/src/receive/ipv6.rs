@@ -2,18 +2,24 @@
 use super::ip::Address;
 use super::{Arrived, Flow, flow};
 use crate::config::Config;
+use crate::fragment;
+use crate::packet::Frame;
 use crate::packet::ethernet::Link;
 use crate::packet::icmp::{ICMPV6, Icmp};
 use crate::packet::ipv6::{self, Ipv6};
 use crate::packet::transport::{self, Segment, TCP, UDP};
-use crate::packet::Frame;
 use crate::traits::Traits;
-use crate::fragment;
 use lb_common::abi::{Reason, Vip};
 
 /// What comes after the header.
 #[inline(always)]
-pub(super) fn classify(config: &Config, frame: Frame<'_>, link: Link, ip: &Ipv6, vip: &Vip) -> Result<Arrived, Reason> {
+pub(super) fn classify(
+    config: &Config,
+    frame: Frame<'_>,
+    link: Link,
+    ip: &Ipv6,
+    vip: &Vip,
+) -> Result<Arrived, Reason> {
     let length = ip.total();
     let end = link.l3 + length;
     let upper = ipv6::walk(config.side, frame, link.l3 + size_of::<Ipv6>(), ip.next, end)?;
