@@ -85,6 +85,13 @@ const RULES: &[Rule] = &[
         threads: Some(1),
         minutes: 10,
     },
+    // Over XDP here, over IPVS there; requests are counted while servers die.
+    Rule {
+        suite: "lb-tests/health",
+        place: Place::Both,
+        threads: Some(1),
+        minutes: 15,
+    },
     Rule {
         suite: "lb-tests/interop",
         place: Place::Here,
