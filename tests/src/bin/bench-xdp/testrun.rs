@@ -152,6 +152,7 @@ impl Bench {
         } else {
             let ours = self.ours.get_mut(&who).context("not loaded")?;
             ours.forget()?;
+            ours.cap(case.capped)?;
             (ours.program()?, case.verdict)
         };
         self.tools.jump_to(fd)?;
@@ -197,12 +198,13 @@ impl Bench {
 
     fn floors(&mut self) -> Result<()> {
         let hit = Frame::tcp(VIP4, port::DIRECT, ACK);
-        let floors: [(&str, &str, Option<u32>); 5] = [
+        let floors: [(&str, &str, Option<u32>); 6] = [
             (RETURN, program::RETURN, None),
             (LOOKUP, program::LOOKUP, None),
             (DRIVEN_RETURN, program::RETURN, Some(0)),
             (DRIVEN_RETURN_MANY, program::RETURN, Some(cases::NEW)),
             (DRIVEN_LOOKUP, program::LOOKUP, Some(0)),
+            (DRIVEN_LINE, program::LINE, Some(cases::NEW)),
         ];
         let slice = self.repeat / SLICES;
         for (label, name, driven) in floors {
@@ -316,6 +318,7 @@ const LOOKUP: &str = "2 parse and one array lookup";
 const DRIVEN_RETURN: &str = "3 driver and return (one flow)";
 const DRIVEN_RETURN_MANY: &str = "4 driver and return (each packet another flow)";
 const DRIVEN_LOOKUP: &str = "5 driver, parse and one array lookup";
+const DRIVEN_LINE: &str = "6 driver, parse and a line of a table like FLOWS (each packet another flow)";
 
 /// Beside Katran where it ran; else by the nanoseconds of the machine where the reaches were set.
 fn compare(row: &mut Row, reach: Reach, ours: &Spread, theirs: Option<&Spread>) {
