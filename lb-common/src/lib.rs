@@ -27,6 +27,8 @@ pub mod model;
 #[cfg(feature = "alloc")]
 pub mod plan;
 #[cfg(feature = "alloc")]
+pub mod proxy;
+#[cfg(feature = "alloc")]
 pub mod spec;
 #[cfg(feature = "alloc")]
 pub mod time;

@@ -15,6 +15,7 @@
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 mod affinity;
+mod chain;
 mod config;
 mod control;
 mod count;

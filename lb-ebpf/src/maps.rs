@@ -4,12 +4,10 @@
     reason = "map values are memory that the kernel and user space share with the program"
 )]
 use crate::packet::ethernet::Macs;
-use aya_ebpf::Global;
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
-use aya_ebpf::btf_maps::{Array, PerCpuArray, ProgramArray};
+use aya_ebpf::btf_maps::{Array, PerCpuArray};
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns};
 use aya_ebpf::macros::btf_map;
-use aya_ebpf::programs::XdpContext;
 use core::mem::offset_of;
 use core::ptr;
 use lb_common::abi::control::State;
@@ -37,32 +35,6 @@ static SERVICE_STATS: PerCpuArray<Traffic, SERVICES> = PerCpuArray::new();
 static BACKEND_STATS: PerCpuArray<Traffic, BACKENDS> = PerCpuArray::new();
 #[btf_map]
 static REASONS: PerCpuArray<u64, { REASON_COUNT as usize }> = PerCpuArray::new();
-
-#[btf_map]
-static NEXT: ProgramArray<1> = ProgramArray::new();
-#[btf_map]
-static NEXT_FRAGS: ProgramArray<1> = ProgramArray::new();
-
-/// Whether there is a next program at all: without one, the verifier takes the call out.
-#[unsafe(no_mangle)]
-static CHAIN: Global<u8> = Global::new(0);
-
-/// Goes on in the next program. A program array takes only programs that are of one mind about frames in several
-/// buffers, so there are two.
-#[inline(always)]
-pub(crate) fn next<const FRAGS: bool>(ctx: &XdpContext) {
-    if CHAIN.load() == 0 {
-        return;
-    }
-    // SAFETY: nothing is to be dropped, and where there is no program it returns.
-    unsafe {
-        if FRAGS {
-            NEXT_FRAGS.tail_call(ctx, 0);
-        } else {
-            NEXT.tail_call(ctx, 0);
-        }
-    }
-}
 
 /// The control word. Every field is read and written whole: the control program may change it meanwhile.
 #[derive(Clone, Copy)]
@@ -178,10 +150,25 @@ pub(crate) fn outer(address: &[u32; 4]) -> [u64; 2] {
 /// What a backend is to a pool: `MEMBER_*`.
 #[inline(always)]
 pub(crate) fn member(side: &'static Side, pool: u32, number: u32) -> u8 {
-    let pool = pool as usize & (POOLS - 1);
+    let pool = unseen(pool as usize) & (POOLS - 1);
     let number = number as usize & (BACKENDS - 1);
     // SAFETY: both are within the table by their masks.
     unsafe { *side.members.as_ptr().cast::<u8>().add(pool * BACKENDS + number) }
+}
+
+/// The same value, of which the compiler knows nothing: it would put two numbers whose bits do not meet together by an
+/// `or` of 32 bits, of whose result Linux 6.1 knows no bound.
+#[inline(always)]
+fn unseen(value: usize) -> usize {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut value = value;
+        // SAFETY: arithmetic on a register.
+        unsafe { core::arch::asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack)) };
+        value
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    value
 }
 
 /// One word of `FLOWS` or `FRAGS`, shared by all processors: read whole and written whole.

@@ -335,12 +335,35 @@ mod command {
         assert_eq!((code, err.as_str()), (0, ""));
         let expected = "valid (k0s file, k0s)\n\
             instance k0s-vip-0: 192.168.122.200/24 on eth0\n  \
-              VRRPv2, virtual router 51, priority 200, an advert every 1s, multicast\n\
+              VRRPv2, virtual router 51, priority 200, an advert every 1s, multicast\n  \
+              depends on whether this node can serve its virtual servers: -253 while it fails\n\
             virtual server TCP 192.168.122.200:6443: rr, DR, persistence 6m0s\n  \
+              datapath ipvs, or xdp where the kernel has no IPVS\n  \
+              checked by https /readyz (anybody's certificate) every 1s within 1s, rise 2, fall 3\n  \
               real server 192.168.122.37:6443, weight 1\n  \
               real server 192.168.122.185:6443, weight 1\n  \
               from --backend\n";
         assert_eq!(out.split_once(": ").unwrap().1, expected);
+    }
+
+    #[test]
+    fn the_datapath_of_each_virtual_server_is_said() {
+        let (code, out, err) = run("examples/xdp.yaml", &[], false);
+        assert_eq!((code, err.as_str()), (0, ""));
+        let wanted = "virtual server api:6443 (TCP 192.168.122.200:6443): maglev, DR, persistence 6m0s\n  datapath xdp\n";
+        assert!(out.contains(wanted), "{out}");
+        let (_, out, _) = run("examples/native.yaml", &[], false);
+        let nat = "  datapath ipvs; not xdp: it rewrites no addresses, since real servers answer the client themselves\n";
+        assert!(out.contains(nat), "{out}");
+    }
+
+    #[test]
+    fn the_seed_is_kept_in_the_resolved_file_as_passwords_are() {
+        let (_, out, _) = run("tests/fixtures/config/valid/native-xdp-seed.yaml", &[], true);
+        let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(value["spec"]["xdp"]["hashSeed"], "sixteen letters!");
+        assert_eq!(value["spec"]["xdp"]["mode"], "generic");
+        assert_eq!(value["spec"]["virtualServers"][0]["lbAlgo"], "maglev");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use serde_json::json;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -46,18 +46,36 @@ impl Authority {
         self.issuer.pem()
     }
 
-    fn server_config(
-        &self,
-        name: &str,
-        addresses: &[IpAddr],
-    ) -> Result<(ServerConfig, CertificateDer<'static>)> {
+    /// A certificate for these addresses, and its key (PKCS #8, DER).
+    pub fn issue(&self, name: &str, addresses: &[IpAddr]) -> Result<(CertificateDer<'static>, Vec<u8>)> {
         let mut subjects: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
         subjects.push(name.to_owned());
         let mut params = CertificateParams::new(subjects)?;
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?.der().clone();
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        Ok((certificate, key.serialize_der()))
+    }
+
+    /// A client's configuration that trusts this authority and nothing else.
+    pub fn client_config(&self) -> Result<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate())?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(config)
+    }
+
+    fn server_config(
+        &self,
+        name: &str,
+        addresses: &[IpAddr],
+    ) -> Result<(ServerConfig, CertificateDer<'static>)> {
+        let (certificate, key) = self.issue(name, addresses)?;
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key));
         let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()

@@ -3,7 +3,7 @@ use crate::apiserver::Authority;
 use crate::topology::Node;
 use anyhow::{Context, Result, bail};
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde::Deserialize;
 use socket2::{Domain, Socket, Type};
 use std::io::{Read, Write};
@@ -38,15 +38,9 @@ pub struct Session {
 impl<'lab> Client<'lab> {
     /// From this node; every step of a connection has 2 s.
     pub fn new(node: &'lab Node, authority: &Authority) -> Result<Self> {
-        let mut roots = RootCertStore::empty();
-        roots.add(authority.certificate())?;
-        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
         Ok(Self {
             node,
-            config: Arc::new(config),
+            config: Arc::new(authority.client_config()?),
             limit: Duration::from_secs(2),
         })
     }

@@ -5,9 +5,10 @@ use crate::topology::Node;
 use crate::wait;
 use anyhow::{Context, Result};
 use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{Read, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -101,6 +102,21 @@ impl Standing {
     /// The guardian's process.
     pub fn guardian(&self) -> Option<i32> {
         self.0["guardianPid"].as_i64()?.try_into().ok()
+    }
+
+    /// The real servers of which every port that is checked answers.
+    pub fn healthy(&self) -> BTreeSet<IpAddr> {
+        let mut up: BTreeMap<IpAddr, bool> = BTreeMap::new();
+        for (target, report) in self.0["health"].as_object().into_iter().flatten() {
+            if let Ok(target) = target.parse::<SocketAddr>() {
+                let checked = report["checks"].as_u64().unwrap_or_default() > 0;
+                *up.entry(target.ip()).or_insert(true) &= checked && report["up"] == true;
+            }
+        }
+        up.into_iter()
+            .filter(|(_, up)| *up)
+            .map(|(address, _)| address)
+            .collect()
     }
 
     /// What is wrong in the kernel, as sentences.

@@ -11,7 +11,7 @@ use crate::netns::Netns;
 use crate::veth;
 use anyhow::{Context, Result};
 use nix::ifaddrs::getifaddrs;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -30,6 +30,7 @@ pub struct Builder {
 struct Nic {
     name: String,
     addresses: Vec<String>,
+    bridge: String,
 }
 
 /// How a cable is cut.
@@ -74,7 +75,16 @@ impl Builder {
             nics.push(Nic {
                 name: name.to_owned(),
                 addresses,
+                bridge: "br0".to_owned(),
             });
+        }
+        self
+    }
+
+    /// The interface that was named last is on another bridge of the switch, which leads nowhere else.
+    pub fn on(mut self, bridge: &str) -> Self {
+        if let Some(nic) = self.nodes.last_mut().and_then(|(_, nics)| nics.last_mut()) {
+            nic.bridge = bridge.to_owned();
         }
         self
     }
@@ -95,8 +105,12 @@ impl Builder {
             .context("a directory for the lab")?;
         let switch = Netns::new(&format!("{number}-switch"))?;
         let mut nodes = Vec::new();
-        let mut wires = "link add br0 type bridge stp_state 0 mcast_snooping 0 forward_delay 0\n".to_owned();
-        wires += "link set br0 up\n";
+        let mut wires = String::new();
+        let nics = self.nodes.iter().flat_map(|(_, nics)| nics);
+        for bridge in nics.map(|nic| &nic.bridge).collect::<BTreeSet<_>>() {
+            let how = "stp_state 0 mcast_snooping 0 forward_delay 0";
+            writeln!(wires, "link add {bridge} type bridge {how}\nlink set {bridge} up")?;
+        }
         switch.sysctl("ipv6.conf.default.disable_ipv6", "1")?;
         for (name, nics) in self.nodes {
             let netns = Netns::new(&format!("{number}-{name}"))?;
@@ -110,7 +124,7 @@ impl Builder {
                     "link add {port} type veth peer name {} netns {ns}",
                     nic.name
                 )?;
-                writeln!(wires, "link set {port} master br0 up")?;
+                writeln!(wires, "link set {port} master {} up", nic.bridge)?;
             }
             let files = dir.path().join(&name);
             std::fs::create_dir(&files)?;
@@ -149,12 +163,16 @@ impl Lab {
 
     /// The three controllers of `examples/k0s.yaml`, `c1` to `c3`, and a `client`, on IPv4 and IPv6.
     pub fn k0s() -> Result<Self> {
+        Self::k0s_builder().build()
+    }
+
+    /// The same, to be built with a difference.
+    pub fn k0s_builder() -> Builder {
         Self::builder()
             .node("c1", &["192.168.122.37/24", "fd00:122::37/64"])
             .node("c2", &["192.168.122.185/24", "fd00:122::185/64"])
             .node("c3", &["192.168.122.87/24", "fd00:122::87/64"])
             .node("client", &["192.168.122.9/24", "fd00:122::9/64"])
-            .build()
     }
 
     /// The node of that name.
@@ -209,7 +227,10 @@ impl Lab {
 
     /// Mends `eth0` of a node, however it was cut.
     pub fn mend(&self, node: &str) -> Result<()> {
-        self.switch.ip(&format!("link set {node}.eth0 master br0 up\n"))
+        let first = self.node(node)?.nics.first();
+        let bridge = first.map_or("br0", |nic| &nic.bridge);
+        self.switch
+            .ip(&format!("link set {node}.eth0 master {bridge} up\n"))
     }
 
     /// Loses, delays or repeats frames towards a node: `netem` options such as `loss 10%`; none to stop.

@@ -25,6 +25,10 @@ const BPF_XDP: u32 = 37;
 const XDP_FLAGS_DRV_MODE: u32 = 4;
 /// `ETHTOOL_STXCSUM` of `linux/ethtool.h`.
 const SET_TX_CHECKSUMS: u32 = 0x17;
+/// `ETHTOOL_SFLAGS`: all of the flags at once, of which a veth has but the two for VLAN tags.
+const SET_FLAGS: u32 = 0x26;
+/// `ETHTOOL_SGRO`.
+const SET_RECEIVE_OFFLOAD: u32 = 0x2c;
 
 /// One instruction as `linux/bpf.h` has it: operation, registers, offset, constant.
 pub const fn insn(code: u8, dst: u8, src: u8, offset: i16, constant: i32) -> u64 {
@@ -80,8 +84,21 @@ pub fn attach(netns: &Netns, interface: &str, instructions: &[u64]) -> Result<At
 
 /// Makes the kernel compute the checksums of what it sends through an interface itself, before it is sent.
 pub fn checksum_at_once(netns: &Netns, interface: &str) -> Result<()> {
-    let set = netns.run(|| set_tx_checksums(interface, false))?;
+    let set = netns.run(|| ethtool(interface, SET_TX_CHECKSUMS, false))?;
     set.with_context(|| format!("checksums of {interface} of {}", netns.name()))
+}
+
+/// Switches generic receive offload: with it a veth takes frames that a program redirected to its peer.
+pub fn receive_offload(netns: &Netns, interface: &str, on: bool) -> Result<()> {
+    let set = netns.run(|| ethtool(interface, SET_RECEIVE_OFFLOAD, on))?;
+    set.with_context(|| format!("receive offload of {interface} of {}", netns.name()))
+}
+
+/// Leaves VLAN tags where they are: in the frames that go out and in those that come in. A veth that takes them out
+/// gives its peer frames without one, and the tag beside them, where no program sees it.
+pub fn leave_vlan_tags(netns: &Netns, interface: &str) -> Result<()> {
+    let set = netns.run(|| ethtool(interface, SET_FLAGS, false))?;
+    set.with_context(|| format!("VLAN tags of {interface} of {}", netns.name()))
 }
 
 fn load(instructions: &[u64]) -> io::Result<OwnedFd> {
@@ -131,7 +148,7 @@ unsafe fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn set_tx_checksums(interface: &str, on: bool) -> io::Result<()> {
+fn ethtool(interface: &str, command: u32, on: bool) -> io::Result<()> {
     /// `struct ethtool_value`.
     #[repr(C)]
     struct Value {
@@ -140,7 +157,7 @@ fn set_tx_checksums(interface: &str, on: bool) -> io::Result<()> {
     }
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)?;
     let mut value = Value {
-        command: SET_TX_CHECKSUMS,
+        command,
         data: on.into(),
     };
     // SAFETY: all zero bytes are a valid `ifreq`: it is made of integers and a pointer that may be null.

@@ -1,12 +1,18 @@
 //! The harness proves itself: nodes, cables, servers, prober, capture, and keepalived moving an address.
 use anyhow::{Context, Result};
+use lb_common::wire::checksum::Sum;
 use lb_tests::apiserver::{ApiServer, Authority, Health};
 use lb_tests::capture::{self, Capture};
 use lb_tests::client::Client;
+use lb_tests::crowd::server::{self, Service};
+use lb_tests::crowd::{self, Crowd, Plan, Reach};
+use lb_tests::decap::Decapsulator;
+use lb_tests::forge::{self, Hop};
 use lb_tests::inject::{FrameSender, VrrpSender};
 use lb_tests::keepalived::{self, Instance};
 use lb_tests::netns::Netns;
 use lb_tests::prober::Prober;
+use lb_tests::ready::Ready;
 use lb_tests::topology::{Cut, Lab};
 use lb_tests::veth::{self, insn};
 use lb_tests::wait;
@@ -14,6 +20,7 @@ use nix::sys::signal::Signal;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 const TICK: Duration = Duration::from_millis(2);
@@ -69,6 +76,9 @@ fn a_cut_cable_is_a_gap_and_the_node_notices_only_a_lost_carrier() -> Result<()>
 #[test]
 fn ipv6_is_probed_too() -> Result<()> {
     let lab = Lab::k0s()?;
+    for node in lab.nodes() {
+        node.wait_for_addresses(second(20))?;
+    }
     let prober = Prober::start(lab.node("client")?, lab.node("c2")?.address(true)?, TICK)?;
     std::thread::sleep(Duration::from_millis(200));
     let report = prober.finish()?;
@@ -277,5 +287,142 @@ fn checksums_are_complete_on_the_wire_where_programs_run_natively() -> Result<()
         .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
     let sum = words.fold(0, |sum: u32, word| (sum + word) % 0xffff);
     assert_eq!(sum, 0, "{:02x?}", ip.payload);
+    Ok(())
+}
+
+#[test]
+fn a_crowd_knows_which_of_its_connections_go_on() -> Result<()> {
+    let lab = Lab::builder()
+        .node("client", &["10.0.0.1/24", "10.0.0.2/24", "fd00::1/64"])
+        .node("s1", &["10.0.0.11/24", "fd00::11/64"])
+        .node("s2", &["10.0.0.12/24"])
+        .native_xdp()
+        .build()?;
+    let client = lab.node("client")?;
+    client.wait_for_addresses(second(20))?;
+    let authority = Authority::new()?;
+    for tls in [None, Some(&authority)] {
+        let mut servers = Vec::new();
+        for name in ["s1", "s2"] {
+            let ports: &[u16] = &[6443];
+            let service = Service {
+                ports: if tls.is_none() { ports } else { &[] },
+                tls: tls.map(|authority| (ports, authority)),
+                vips: &[],
+            };
+            servers.push(server::start(lab.node(name)?, service)?);
+        }
+        let reach = Reach {
+            sources: ["10.0.0.1", "fd00::1", "10.0.0.2"]
+                .map(|a| a.parse().unwrap())
+                .to_vec(),
+            to: ["10.0.0.11:6443", "10.0.0.12:6443", "[fd00::11]:6443"]
+                .map(|a| a.parse().unwrap())
+                .to_vec(),
+            tls: tls
+                .map(|authority| authority.client_config())
+                .transpose()?
+                .map(Arc::new),
+        };
+        let plan = Plan {
+            connections: 300,
+            interval: Duration::from_millis(100),
+            patience: second(10),
+        };
+        let crowd = Crowd::start(client, &reach, plan)?;
+        crowd.established(second(20))?;
+        assert_eq!(crowd.servers(), [("s1".into(), 200), ("s2".into(), 100)].into());
+        lab.cut("s2", Cut::Silent)?;
+        std::thread::sleep(Duration::from_millis(500));
+        lab.mend("s2")?;
+        crowd.heard_again(second(20))?;
+        crowd.intact()?;
+        let slowest = crowd.take_slowest();
+        assert!(slowest >= Duration::from_millis(400), "{slowest:?}");
+        drop(servers.pop());
+        let broken = wait::until("those of s2 break", second(20), || {
+            let broken = crowd.broken();
+            (broken.len() == 100).then_some(broken)
+        })?;
+        assert!(
+            broken.iter().all(|m| m.node.as_deref() == Some("s2")),
+            "{broken:?}"
+        );
+        crowd.heard_again(second(20))?;
+        assert_eq!(crowd.broken().len(), 100);
+    }
+    Ok(())
+}
+
+#[test]
+fn many_bytes_and_datagrams_pass() -> Result<()> {
+    let lab = Lab::builder()
+        .node("client", &["10.0.0.1/24"])
+        .node("s1", &["10.0.0.11/24"])
+        .build()?;
+    let (client, node) = (lab.node("client")?, lab.node("s1")?);
+    let service = Service {
+        ports: &[6443],
+        vips: &[node.ipv4()?],
+        tls: None,
+    };
+    let _server = server::start(node, service)?;
+    let (from, to) = (
+        SocketAddr::new(client.ipv4()?, 40_000),
+        SocketAddr::new(node.ipv4()?, 6443),
+    );
+    let mut line = crowd::line(client, Some(from), to, second(10))?;
+    assert_eq!(line.ask()?.client, from);
+    assert_eq!(line.put(3_000_000)?.count, 2);
+    assert_eq!(line.get(3_000_000)?.count, 3);
+    line.abort()?;
+    let again = crowd::line(client, Some(from), to, second(10))?.ask()?;
+    assert_eq!((again.node.as_str(), again.count), ("s1", 1));
+    let word = crowd::datagram(client, from, to, second(5))?.context("no answer")?;
+    assert_eq!((word.node.as_str(), word.client), ("s1", from));
+    Ok(())
+}
+
+#[test]
+fn the_far_end_of_a_tunnel_hands_the_inner_packet_over() -> Result<()> {
+    let lab = Lab::builder()
+        .node("client", &["10.0.0.1/24", "fd00::1/64"])
+        .node("s1", &["10.0.0.11/24", "fd00::11/64"])
+        .build()?;
+    let (client, node) = (lab.node("client")?, lab.node("s1")?);
+    client.wait_for_addresses(second(20))?;
+    node.wait_for_addresses(second(20))?;
+    node.netns()
+        .ip("address add 10.9.9.9/32 dev lo\naddress add fd09::9/128 dev lo\n")?;
+    let _far = Decapsulator::open(node)?;
+    let sender = FrameSender::new(client, "eth0")?;
+    let hop = Hop {
+        from: sender.mac(),
+        to: FrameSender::new(node, "eth0")?.mac(),
+    };
+    for (outer_v6, inner_v6) in [(false, false), (false, true), (true, false), (true, true)] {
+        let inner_to: IpAddr = if inner_v6 {
+            "fd09::9".parse()?
+        } else {
+            "10.9.9.9".parse()?
+        };
+        let listening = node.netns().run(|| UdpSocket::bind((inner_to, 5000)))??;
+        listening.set_read_timeout(Some(second(10)))?;
+        // 7 > 5000, 4 bytes, and no checksum for IPv4; IPv6's is summed up.
+        let mut datagram = vec![0, 7, 0x13, 0x88, 0, 12, 0, 0, b'd', b'e', b'e', b'p'];
+        let inner_from = client.address(inner_v6)?;
+        let sum = Sum::pseudo(inner_from, inner_to, 17, datagram.len()).context("one family")?;
+        let sum = sum.bytes(&datagram).finish();
+        datagram[6..8].copy_from_slice(&sum.to_be_bytes());
+        let inner = forge::packet(hop, inner_from, inner_to, 17, &datagram)?;
+        let (protocol, length) = if inner_v6 { (41, 52) } else { (4, 32) };
+        let (from, to) = (client.address(outer_v6)?, node.address(outer_v6)?);
+        sender.send(&forge::packet(hop, from, to, protocol, &inner[14..14 + length])?)?;
+        let mut buffer = [0; 16];
+        let (count, from) = listening
+            .recv_from(&mut buffer)
+            .with_context(|| format!("{outer_v6} {inner_v6}"))?;
+        assert_eq!((&buffer[..count], from.ip()), (&b"deep"[..], inner_from));
+    }
     Ok(())
 }

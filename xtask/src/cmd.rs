@@ -82,6 +82,18 @@ pub(crate) fn status(command: &mut Command) -> Result<ExitStatus> {
         .with_context(|| format!("cannot start: {}", shown(command)))
 }
 
+/// Its standard output, trimmed, while what it says on standard error is seen as it comes.
+pub(crate) fn stdout(command: &mut Command) -> Result<String> {
+    let out = command
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot start: {}", shown(command)))?;
+    if !out.status.success() {
+        bail!("{}: {}", out.status, shown(command));
+    }
+    Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned())
+}
+
 /// Its standard output, trimmed; what it wrote to standard error is part of the error.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let out = command

@@ -12,6 +12,11 @@ pub(crate) fn ebpf_object() -> PathBuf {
     root().join("target/ebpf/lb.o")
 }
 
+/// The object of the userspace proxy's program, beside the other and embedded like it.
+pub(crate) fn ebpf_steer_object() -> PathBuf {
+    root().join("target/ebpf/steer.o")
+}
+
 /// The object with the bench's own programs, which nothing embeds.
 pub(crate) fn ebpf_bench_object() -> PathBuf {
     root().join("target/ebpf/lb-bench.o")

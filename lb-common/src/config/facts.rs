@@ -160,6 +160,8 @@ pub enum RealServerSource {
     Controllers,
     /// `unicastSourceIP` and `unicastPeers` of the instance of that name.
     Unicast(String),
+    /// Nobody named any: the API server of the node itself, for k0s's proxy.
+    Own,
 }
 
 impl fmt::Display for RealServerSource {
@@ -168,6 +170,7 @@ impl fmt::Display for RealServerSource {
             Self::Flags => f.write_str("--backend"),
             Self::File => f.write_str("realServers"),
             Self::Controllers => f.write_str("controllers of the k0sctl file"),
+            Self::Own => f.write_str("this node's own API server"),
             Self::Unicast(name) => write!(f, "unicastSourceIP and unicastPeers of {name}"),
         }
     }

@@ -1,13 +1,17 @@
 //! A `Spec` as a native file with every default filled in: what was understood, for people to read and to keep. Loading
 //! it gives the same `Spec`.
+mod health;
+
 use super::raw::native::{Api, ControlPlaneLoadBalancer, Spec as RawSpec};
+use super::raw::server::MAGLEV;
 use super::raw::{
-    ConnectionSync, Garp, Granularity, HealthCheck, IpvsTimeouts, Metadata, Port, RealServer, SyncGroup,
-    Track, Tunnel, VirtualServer, VrrpInstance,
+    ConnectionSync, Garp, Granularity, IpvsTimeouts, Keepalive, Metadata, Port, Proxy, ProxyProtocol, RealServer,
+    RootArray, SorryServer, SyncGroup, Tunnel, VirtualServer, VrrpInstance, Xdp,
 };
 use super::{API_VERSION, KIND};
 use crate::model::{Forwarding, Scheduler, SchedulerFlags};
-use crate::spec::{self, DatapathKind, HealthCheckKind, Instance, InterfaceSelector, Spec, Transport};
+use crate::spec::{self, DatapathKind, Instance, InterfaceSelector, Spec, Transport, XdpMode};
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -41,6 +45,12 @@ impl From<&Spec> for ControlPlaneLoadBalancer {
                     instance: named(&c.instance),
                 }),
                 ipvs_timeouts: s.timeouts.as_ref().map(timeouts),
+                xdp: (s.xdp != spec::Xdp::default()).then(|| xdp(&s.xdp)),
+                proxy: s
+                    .virtual_servers
+                    .iter()
+                    .any(|v| v.datapath == DatapathKind::Proxy)
+                    .then(|| Box::new(proxy(&s.proxy))),
                 // Every virtual server below names its port.
                 api: None::<Api>,
             }),
@@ -60,6 +70,24 @@ fn timeouts(t: &spec::IpvsTimeouts) -> IpvsTimeouts {
         tcp: seconds(t.tcp),
         tcp_fin: seconds(t.tcp_fin),
         udp: seconds(t.udp),
+    }
+}
+
+fn xdp(x: &spec::Xdp) -> Xdp {
+    let mode = match x.attach.mode {
+        XdpMode::Auto => "auto",
+        XdpMode::Native => "native",
+        XdpMode::Generic => "generic",
+    };
+    Xdp {
+        hash_seed: x.hash_seed.as_ref().map(|s| s.text().into()),
+        // It has no effect in somebody else's array.
+        mode: x.attach.root_array.is_none().then(|| mode.into()),
+        next: x.attach.next.clone(),
+        root_array: x.attach.root_array.as_ref().map(|r| RootArray {
+            path: Some(r.path.clone()),
+            index: Some(r.index.into()),
+        }),
     }
 }
 
@@ -94,10 +122,9 @@ fn instance(i: &Instance) -> VrrpInstance {
             refresh: Some(i.announce.refresh.unwrap_or_default().into()),
             interval: Some(i.announce.interval.into()),
         }),
-        track: some(i.track.iter().map(|t| Track {
-            interface: Some(t.interface.clone()),
-            weight: Some(i64::from(t.weight)),
-        })),
+        // Also an empty list: it takes the default away.
+        track: Some(i.track.iter().map(health::track).collect()),
+        notify: some(i.notify.iter().map(health::notify)),
     }
 }
 
@@ -116,9 +143,13 @@ fn server(v: &spec::VirtualServer) -> VirtualServer {
         ports: Some([Port::Number(i64::from(v.key.port))].into()),
         protocol: Some(v.key.protocol.name().into()),
         datapath: Some(datapath(v.datapath).into()),
-        lb_algo: Some(v.scheduler.name().into()),
+        lb_algo: Some(match (v.datapath, v.scheduler) {
+            (DatapathKind::Xdp, Scheduler::MaglevHash) => MAGLEV.into(),
+            (_, scheduler) => scheduler.name().into(),
+        }),
         scheduler_flags: some(flags(v.scheduler, v.flags).into_iter()),
-        lb_kind: Some(v.forwarding.name().into()),
+        // The proxy's is none of these.
+        lb_kind: (v.datapath != DatapathKind::Proxy).then(|| v.forwarding.name().into()),
         tunnel: match v.forwarding {
             Forwarding::DirectRouting | Forwarding::Nat => None,
             Forwarding::Tunnel { kind, port } => Some(Tunnel {
@@ -131,15 +162,17 @@ fn server(v: &spec::VirtualServer) -> VirtualServer {
                 .map_or(0, |p| i64::try_from(p.timeout.as_secs()).unwrap_or(i64::MAX)),
         ),
         persistence_granularity: v.persistence.map(|p| Granularity::Bits(p.granularity.into())),
-        health_check: Some(HealthCheck {
-            kind: Some(match v.health_check.kind {
-                HealthCheckKind::Tcp => "tcp".into(),
-                HealthCheckKind::None => "none".into(),
-            }),
-            interval: Some(v.health_check.interval.into()),
-            timeout: Some(v.health_check.timeout.into()),
-            rise: Some(v.health_check.rise.into()),
-            fall: Some(v.health_check.fall.into()),
+        health_check: Some(health::check(&v.health_check)),
+        slow_start: (!v.slow_start.is_zero()).then(|| v.slow_start.into()),
+        quorum: v.quorum.map(Into::into),
+        hysteresis: (v.hysteresis != 0).then(|| v.hysteresis.into()),
+        sorry_server: v.sorry_server.as_ref().map(|s| SorryServer {
+            address: Some(s.address.to_string()),
+            port: Some(s.port.into()),
+        }),
+        proxy_protocol: (v.proxy_protocol != spec::ProxyProtocol::default()).then(|| ProxyProtocol {
+            send: v.proxy_protocol.send.map(|s| s.name().into()),
+            accept_from: some(v.proxy_protocol.accept_from.iter().map(ToString::to_string)),
         }),
         real_servers: some(v.real_servers.iter().map(|r| RealServer {
             address: Some(r.address.to_string()),
@@ -147,7 +180,26 @@ fn server(v: &spec::VirtualServer) -> VirtualServer {
             weight: Some(r.weight.into()),
             upper_threshold: Some(r.upper_threshold.into()),
             lower_threshold: Some(r.lower_threshold.into()),
+            check_address: r.check_address.map(|a| a.to_string()),
+            check_port: r.check_port.map(Into::into),
         })),
+    }
+}
+
+fn proxy(s: &crate::proxy::Settings) -> Proxy {
+    Proxy {
+        bind_port: s.bind_port.map(Into::into),
+        threads: s.threads.map(Into::into),
+        connect_timeout: Some(s.connect_timeout.into()),
+        queue_timeout: Some(s.queue_timeout.into()),
+        idle_timeout: Some(s.idle_timeout.unwrap_or_default().into()),
+        half_close_timeout: Some(s.half_close_timeout.into()),
+        keepalive: Some(Keepalive {
+            idle: Some(s.keepalive.map(|k| k.idle).unwrap_or_default().into()),
+            interval: s.keepalive.map(|k| k.interval.into()),
+            probes: s.keepalive.map(|k| k.probes.into()),
+        }),
+        max_connections: s.max_connections.map(Into::into),
     }
 }
 

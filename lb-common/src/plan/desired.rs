@@ -1,10 +1,12 @@
 //! What the kernel should hold on this node, given who holds what.
 use super::{
-    Address, Bound, DaemonRole, Destination, GuardSpec, LEASE, Lifetime, Place, Service, SyncDaemon, Sysctl,
+    Address, Backend, Bound, Carrier, DaemonRole, Destination, Forwarder, GuardSpec, LEASE, Lifetime, Place,
+    Service, SyncDaemon, Sysctl, carrier, xdp_method,
 };
-use crate::health::HealthView;
+use crate::health::{HealthView, select};
 use crate::model::{Family, Forwarding, IpPrefix, MacAddr, Scheduler, ServiceKey};
 use crate::spec::{DatapathKind, IpvsTimeouts, Spec, VirtualServer};
+use crate::xdp::seed;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -32,7 +34,7 @@ pub struct Context<'a> {
     pub health: &'a HealthView,
     /// MAC addresses of the other directors.
     pub peers: &'a BTreeSet<MacAddr>,
-    /// False where the kernel has no IPVS: virtual servers are left out (and that is said elsewhere).
+    /// Whether the kernel has IPVS. What no datapath of this node carries is left out ([`super::carried`] says why).
     pub ipvs: bool,
     /// Whether this node can run the XDP program.
     pub xdp: bool,
@@ -57,6 +59,8 @@ pub struct Desired {
     pub timeouts: Option<IpvsTimeouts>,
     /// What the XDP program forwards; `None`: it is not wanted here.
     pub forwarding: Option<super::Forwarding>,
+    /// What the userspace proxy serves; `None`: it is not wanted here.
+    pub proxy: Option<super::Proxying>,
     /// The director guard.
     pub guard: Option<GuardSpec>,
 }
@@ -71,22 +75,29 @@ pub fn desired(spec: &Spec, cx: &Context<'_>) -> Desired {
     if !spec.enabled {
         return want;
     }
-    for vs in spec.virtual_servers.iter().filter(|vs| is_ipvs(vs)) {
-        serve(&mut want, vs, spec, cx);
-        if cx.ipvs {
-            direct(&mut want, vs, cx);
+    let mut ipvs = false;
+    for vs in &spec.virtual_servers {
+        // Another node may carry it where this one cannot, and sends its packets here.
+        if vs.datapath != DatapathKind::Proxy {
+            serve(&mut want, vs, spec, cx);
+        }
+        match carrier(vs, cx.facilities()) {
+            Some(Carrier::Ipvs) => {
+                ipvs = true;
+                direct(&mut want, vs, cx);
+            }
+            Some(Carrier::Xdp) => forward(&mut want, vs, spec, cx),
+            // Whoever holds: see `proxying`.
+            Some(Carrier::Proxy) | None => {}
         }
     }
+    want.proxy = super::proxying::proxying(spec, cx);
     labels(&mut want, spec);
-    if cx.ipvs && spec.virtual_servers.iter().any(is_ipvs) {
+    if ipvs {
         want.sync = sync(spec, cx);
         want.timeouts = spec.timeouts;
     }
     want
-}
-
-fn is_ipvs(vs: &VirtualServer) -> bool {
-    matches!(vs.datapath, DatapathKind::Auto | DatapathKind::Ipvs)
 }
 
 /// The holder's addresses, on a lease.
@@ -121,6 +132,17 @@ fn serve(want: &mut Desired, vs: &VirtualServer, spec: &Spec, cx: &Context<'_>) 
         return;
     }
     want.local_link = true;
+    let role = role_of(vs, spec, cx);
+    if Family::of(vs.key.address) == Family::Ipv4 {
+        // Until it is known which interface is to be silent about it, no link has it: it would be answered for.
+        let Some((_, interface)) = role.and_then(|r| r.interface.as_ref()) else {
+            return;
+        };
+        want.sysctls
+            .insert(Sysctl::ipv4_conf(interface, "arp_ignore"), Bound::AtLeast(1));
+        want.sysctls
+            .insert(Sysctl::ipv4_conf(interface, "arp_announce"), Bound::AtLeast(2));
+    }
     want.addresses.insert(
         Address {
             place: Place::Local,
@@ -128,24 +150,23 @@ fn serve(want: &mut Desired, vs: &VirtualServer, spec: &Spec, cx: &Context<'_>) 
         },
         Lifetime::Forever,
     );
-    let name = spec.instances.get(vs.instance).map(|i| i.name.as_str());
-    let role = cx.roles.iter().find(|r| Some(r.name.as_str()) == name);
-    if let (Family::Ipv4, Some((_, interface))) = (
-        Family::of(vs.key.address),
-        role.and_then(|r| r.interface.as_ref()),
-    ) {
-        want.sysctls
-            .insert(Sysctl::ipv4_conf(interface, "arp_ignore"), Bound::AtLeast(1));
-        want.sysctls
-            .insert(Sysctl::ipv4_conf(interface, "arp_announce"), Bound::AtLeast(2));
-    }
 }
 
-/// Whether this node holds `address`.
-fn holds(cx: &Context<'_>, address: IpAddr) -> bool {
-    cx.roles
+/// The role of its instance.
+fn role_of<'a>(vs: &VirtualServer, spec: &Spec, cx: &Context<'a>) -> Option<&'a Role> {
+    let name = &spec.instances.get(vs.instance)?.name;
+    cx.roles.iter().find(|r| &r.name == name)
+}
+
+/// The interface on which this node holds `address`, if it does.
+fn held_on(cx: &Context<'_>, address: IpAddr) -> Option<u32> {
+    let holder = |r: &&Role| r.holds && r.virtual_ips.iter().any(|v| v.addr() == address);
+    let interfaces = cx
+        .roles
         .iter()
-        .any(|r| r.holds && r.interface.is_some() && r.virtual_ips.iter().any(|v| v.addr() == address))
+        .filter(holder)
+        .filter_map(|r| r.interface.as_ref());
+    interfaces.map(|(index, _)| *index).next()
 }
 
 /// The virtual server, on its holder only, and the guard on every node.
@@ -164,7 +185,7 @@ fn direct(want: &mut Desired, vs: &VirtualServer, cx: &Context<'_>) {
         // A connection of the holder before us starts here in the middle: without this it is no TCP to IPVS.
         want.sysctls.insert(Sysctl::ipvs("sloppy_tcp"), Bound::Exactly(1));
     }
-    if !holds(cx, vs.key.address) {
+    if held_on(cx, vs.key.address).is_none() {
         return;
     }
     let service = Service {
@@ -177,20 +198,58 @@ fn direct(want: &mut Desired, vs: &VirtualServer, cx: &Context<'_>) {
         .insert(vs.key, (service, destinations(vs, cx.health)));
 }
 
-/// The healthy real servers; all of them when none is: an unlucky checker must not take the API away (k0s's rule).
+/// The XDP program on every node, and the virtual server in its tables on the holder.
+fn forward(want: &mut Desired, vs: &VirtualServer, spec: &Spec, cx: &Context<'_>) {
+    let forwarding = want.forwarding.get_or_insert_with(|| super::Forwarding {
+        attach: spec.xdp.attach.clone(),
+        interfaces: BTreeSet::new(),
+        vips: BTreeMap::new(),
+        services: BTreeMap::new(),
+        key: seed::key(spec),
+    });
+    if let Some((index, _)) = role_of(vs, spec, cx).and_then(|r| r.interface.as_ref()) {
+        forwarding.interfaces.insert(*index);
+    }
+    let (Some(index), Some(forwarder)) = (held_on(cx, vs.key.address), forwarder(vs, cx.health)) else {
+        return;
+    };
+    forwarding.vips.insert(vs.key.address, index);
+    forwarding.services.insert(vs.key, forwarder);
+}
+
+/// A virtual server as the XDP program has it; `None` where it cannot.
+pub(crate) fn forwarder(vs: &VirtualServer, health: &HealthView) -> Option<Forwarder> {
+    let selection = select(vs, health);
+    let mut backends: Vec<Backend> = (selection.candidates.iter())
+        .map(|c| Backend {
+            address: c.server.address,
+            weight: c.weight,
+            up: c.alive,
+        })
+        .collect();
+    backends.sort_unstable();
+    Some(Forwarder {
+        key: vs.key,
+        method: xdp_method(vs.forwarding).ok()?,
+        affinity: vs.persistence,
+        backends,
+    })
+}
+
+/// Who gets connections by [`select`], as the kernel takes it. One that is not ready has the weight 0: it keeps what it
+/// has. For the schedulers that hash and then refuse a client whose server has that weight, it has to go.
 fn destinations(vs: &VirtualServer, health: &HealthView) -> Vec<Destination> {
-    let none = vs.real_servers.iter().all(|s| !health.is_up(vs, s));
-    let mut list: Vec<Destination> = vs
-        .real_servers
-        .iter()
-        .filter(|s| none || health.is_up(vs, s))
-        .map(|s| Destination {
-            address: s.address,
-            port: s.port,
+    let refuses = vs.scheduler.hashes() && !vs.flags.fallback;
+    let selection = select(vs, health);
+    let mut list: Vec<Destination> = (selection.candidates.into_iter())
+        .filter(|c| c.alive && (c.weight > 0 || c.server.weight == 0 || !refuses))
+        .map(|c| Destination {
+            address: c.server.address,
+            port: c.server.port,
             forwarding: vs.forwarding,
-            weight: s.weight,
-            upper_threshold: s.upper_threshold,
-            lower_threshold: s.lower_threshold,
+            weight: c.weight,
+            upper_threshold: c.server.upper_threshold,
+            lower_threshold: c.server.lower_threshold,
         })
         .collect();
     list.sort_by_key(|d| (d.address, d.port));

@@ -10,10 +10,16 @@ pub fn diff(want: &Desired, have: &Observed, renew: bool) -> Vec<Op> {
     let mut ops = Vec::new();
     prepare(&mut ops, want, have);
     build_services(&mut ops, want, have);
+    build_forwarding(&mut ops, want, have);
+    set_proxy(&mut ops, want, have);
     put_addresses(&mut ops, want, have, renew);
     switch_sync(&mut ops, want, have);
     delete_addresses(&mut ops, want, have);
     delete_services(&mut ops, want, have);
+    trim_forwarding(&mut ops, want, have);
+    if want.proxy.is_none() && have.proxy.is_some() {
+        ops.push(Op::DeleteProxy);
+    }
     tear_down(&mut ops, want, have);
     ops
 }
@@ -65,6 +71,47 @@ fn build_services(ops: &mut Vec<Op>, want: &Desired, have: &Observed) {
         for (address, port) in old.keys().filter(|k| !new.contains_key(*k)) {
             ops.push(Op::DeleteDestination(*key, *address, *port));
         }
+    }
+}
+
+/// What comes is forwarded before its address is there. What goes stays until its address is gone: a packet that finds
+/// the address and no entry would be taken for this node's own, and its connection be reset.
+fn build_forwarding(ops: &mut Vec<Op>, want: &Desired, have: &Observed) {
+    let Some(wanted) = &want.forwarding else {
+        return;
+    };
+    let next = have
+        .forwarding
+        .as_ref()
+        .map_or_else(|| wanted.clone(), |old| wanted.besides(old));
+    if have.forwarding.as_ref() != Some(&next) {
+        ops.push(Op::SetForwarding(next));
+    }
+}
+
+fn trim_forwarding(ops: &mut Vec<Op>, want: &Desired, have: &Observed) {
+    match (&want.forwarding, &have.forwarding) {
+        (Some(wanted), Some(old)) if wanted.besides(old) != *wanted => {
+            ops.push(Op::SetForwarding(wanted.clone()));
+        }
+        (None, Some(_)) => ops.push(Op::DeleteForwarding),
+        (Some(_) | None, _) => {}
+    }
+}
+
+/// Before a virtual IP comes, so that its first client is served; and before one goes, so that the clients of its sessions
+/// learn of their end while there is still an address to tell them from.
+fn set_proxy(ops: &mut Vec<Op>, want: &Desired, have: &Observed) {
+    match (&want.proxy, &have.proxy) {
+        (Some(wanted), there) if there.as_ref() != Some(wanted) => ops.push(Op::SetProxy(wanted.clone())),
+        (None, Some(there)) if there.servers.values().any(|s| s.held) => {
+            let mut last = there.clone();
+            for server in last.servers.values_mut() {
+                server.held = false;
+            }
+            ops.push(Op::SetProxy(last));
+        }
+        (Some(_) | None, _) => {}
     }
 }
 

@@ -20,10 +20,33 @@ pub struct Forwarding {
     /// Virtual IPs that this node holds, each with the interface that it is on.
     pub vips: BTreeMap<IpAddr, u32>,
     /// Virtual servers on them.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "list"))]
     pub services: BTreeMap<ServiceKey, Forwarder>,
     /// The hash's, the same on every node. A secret: neither printed nor serialized.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub key: Key,
+}
+
+/// Each has its key inside, and JSON's maps have texts for keys only.
+#[cfg(feature = "serde")]
+fn list<S: serde::Serializer>(services: &BTreeMap<ServiceKey, Forwarder>, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(services.values())
+}
+
+impl Forwarding {
+    /// This, and what of `old` is not in it yet or no longer: everything that either forwards.
+    #[must_use]
+    pub fn besides(&self, old: &Self) -> Self {
+        let mut both = self.clone();
+        both.interfaces.extend(&old.interfaces);
+        for (vip, interface) in &old.vips {
+            both.vips.entry(*vip).or_insert(*interface);
+        }
+        for (key, service) in &old.services {
+            both.services.entry(*key).or_insert_with(|| service.clone());
+        }
+        both
+    }
 }
 
 impl fmt::Debug for Forwarding {

@@ -6,15 +6,22 @@
 //! kernel --observe()--> Observed ---------------------------------+
 //! ```
 //! The order of the ops is a property of the plan: what a client could reach is built from the back to the front (link,
-//! guard, virtual server, real servers, address) and taken down from the front to the back, so that no client ever sees
+//! guard, virtual server, real servers or the XDP program's tables, address) and taken down from the front to the back, so that no client ever sees
 //! half of it.
+mod carry;
 mod desired;
 mod diff;
 mod forwarding;
 mod kernel;
 mod observed;
 mod op;
+mod proxying;
+#[cfg(test)]
+pub(crate) mod testing;
 
+pub use carry::{Carried, Carrier, Facilities, LONGEST_AFFINITY, carried, carrier, remarks, xdp_cannot};
+pub(crate) use carry::{ONE_PACKET, xdp_method, xdp_protocol};
+pub(crate) use desired::forwarder;
 pub use desired::{Context, Desired, Role, desired};
 pub use diff::diff;
 pub use forwarding::{Backend, Forwarder, Forwarding, Method};
@@ -24,6 +31,7 @@ pub use kernel::{
 };
 pub use observed::{LocalLink, Observed, ObservedAddress};
 pub use op::Op;
+pub use proxying::Proxying;
 
 /// The link that carries the VIPs of direct routing on every node: k0s's name for it.
 pub const LOCAL_LINK: &str = "dummyvip0";

@@ -48,6 +48,8 @@ pub struct Observed {
     pub timeouts: Option<IpvsTimeouts>,
     /// What the XDP program of this process was last told, while it is attached.
     pub forwarding: Option<Forwarding>,
+    /// What the userspace proxy serves; `None` where it does not run and nothing of it is left.
+    pub proxy: Option<super::Proxying>,
     /// The guard, when it is there.
     pub guard: Option<GuardSpec>,
 }

@@ -1,5 +1,5 @@
 //! One change to the kernel. Idempotent: adding what is there and deleting what is not are both well.
-use super::{Address, Destination, Forwarding, GuardSpec, Lifetime, Service, SyncDaemon, Sysctl};
+use super::{Address, Destination, Forwarding, GuardSpec, Lifetime, Proxying, Service, SyncDaemon, Sysctl};
 use crate::model::ServiceKey;
 use crate::spec::IpvsTimeouts;
 use core::fmt;
@@ -29,6 +29,9 @@ pub enum Op {
     SetTimeouts(IpvsTimeouts),
     /// Attach the XDP program where it is missing, and make it forward exactly this.
     SetForwarding(Forwarding),
+    /// Start the userspace proxy where it does not run, and make it serve exactly this. Sessions of a virtual IP that is
+    /// held no longer are cut.
+    SetProxy(Proxying),
     /// Start connection synchronisation.
     StartSync(SyncDaemon),
     /// Add an address, or renew its lease.
@@ -41,6 +44,8 @@ pub enum Op {
     DeleteDestination(ServiceKey, IpAddr, u16),
     /// Delete a virtual server with its real servers.
     DeleteService(ServiceKey),
+    /// Stop the userspace proxy, with its sessions and its steering.
+    DeleteProxy,
     /// Detach the XDP program; it forwards nothing from then on.
     DeleteForwarding,
     /// Delete the link for direct routing.
@@ -79,6 +84,7 @@ impl fmt::Display for Op {
                 x.vips.len(),
                 x.interfaces.len()
             ),
+            Self::SetProxy(p) => write!(f, "~ proxy {} virtual servers", p.servers.len()),
             Self::StartSync(d) => write!(f, "+ connection sync {}", DaemonText(d)),
             Self::PutAddress(a, Lifetime::Forever) => write!(f, "+ address {}", AddressText(a)),
             Self::PutAddress(a, Lifetime::Lease(l)) => {
@@ -88,6 +94,7 @@ impl fmt::Display for Op {
             Self::StopSync(d) => write!(f, "- connection sync {}", DaemonText(d)),
             Self::DeleteDestination(k, a, p) => write!(f, "- real server {k} -> {}", SocketAddr::new(*a, *p)),
             Self::DeleteService(k) => write!(f, "- virtual server {k}"),
+            Self::DeleteProxy => f.write_str("- proxy"),
             Self::DeleteForwarding => f.write_str("- xdp"),
             Self::DeleteLocalLink => write!(f, "- link {}", super::LOCAL_LINK),
             Self::DeleteLabel(a) => write!(f, "- address label {a}/128"),

@@ -4,7 +4,7 @@
 //! * a decoder takes any bytes whatever and answers with a typed value or with a reason; it never panics;
 //! * `encode(decode(x)) == x` for every `x` that is accepted: what the protocol tells a receiver to ignore (reserved
 //!   bits, the password field of an advert without authentication) is kept, not forgotten. The one exception is a
-//!   ones' complement checksum of zero, which has two spellings;
+//!   ones' complement checksum of zero, which has two spellings, and the header of [`proxy`], which has many;
 //! * nothing in here knows configuration or state. Whether a well-formed packet is *welcome* is `vrrp::receive`'s
 //!   question.
 pub mod arp;
@@ -13,6 +13,7 @@ pub mod ethernet;
 pub mod ipv4;
 pub mod ipv6;
 pub mod ndp;
+pub mod proxy;
 pub mod tcp;
 pub mod vrrp;
 

@@ -9,8 +9,10 @@
 pub mod image;
 pub mod maglev;
 pub mod numbers;
+mod place;
 pub mod resolved;
 pub mod ring;
+pub mod seed;
 
 pub use image::{Image, TooMany, compile};
 pub use numbers::{BackendKey, Numbers};

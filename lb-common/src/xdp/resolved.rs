@@ -60,6 +60,7 @@ pub struct Hop {
 pub struct Face {
     /// Its MAC address.
     pub mac: MacAddr,
-    /// The VLAN identifiers of frames for it, as [`crate::abi::Vip::vlan`] has them; 0: untagged.
+    /// The VLAN identifiers of frames for it, as [`crate::abi::Vip::vlan`] has them: outer << 16 | inner, one alone as
+    /// the inner; 0: untagged.
     pub vlan: u32,
 }

@@ -9,7 +9,6 @@ pub(crate) mod ipv4;
 pub(crate) mod ipv6;
 pub(crate) mod transport;
 
-use crate::maps;
 use aya_ebpf::helpers::generated::{
     bpf_csum_diff, bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len,
 };
@@ -37,6 +36,12 @@ impl<const FRAGS: bool> Xdp<FRAGS> {
     #[inline(always)]
     pub(crate) fn new(ctx: XdpContext) -> Self {
         Self { ctx }
+    }
+
+    /// What the kernel handed over.
+    #[inline(always)]
+    pub(crate) fn context(&self) -> &XdpContext {
+        &self.ctx
     }
 
     /// The frame. It is borrowed, since making room puts it elsewhere.
@@ -91,12 +96,6 @@ impl<const FRAGS: bool> Xdp<FRAGS> {
             0 => Ok(()),
             _ => Err(Refused),
         }
-    }
-
-    /// Hands the frame to the next program, if there is one: then this does not return.
-    #[inline(always)]
-    pub(crate) fn hand_on(&self) {
-        maps::next::<FRAGS>(&self.ctx);
     }
 
     /// Sends the frame from another interface. The answer is the program's verdict.

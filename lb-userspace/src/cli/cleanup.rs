@@ -1,6 +1,6 @@
 //! `cplb cleanup`.
 use super::RunDirArg;
-use crate::reconcile::{Extent, Kernel};
+use crate::reconcile::{Extent, Kernel, Purpose};
 use crate::rundir::RunDir;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let mut kernel = Kernel::open(&run_dir.journal()).await?;
+        let mut kernel = Kernel::open(&run_dir.journal(), Purpose::Leave).await?;
         let extent = if args.keep_real_server {
             Extent::ButRealServer
         } else {

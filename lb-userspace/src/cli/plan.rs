@@ -1,7 +1,7 @@
 //! `cplb plan`: what `run` would change on this host, as a diff, first as a backup and then as the holder.
 use super::{BAD_INPUT, ConfigArg, RunDirArg};
 use crate::config;
-use crate::reconcile::{self, Kernel};
+use crate::reconcile::{self, Kernel, Purpose};
 use crate::vrrp;
 use lb_common::plan::{Op, Role};
 use std::process::ExitCode;
@@ -32,7 +32,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let mut kernel = Kernel::open(&args.run_dir.run_dir.join("journal.json")).await?;
+        let mut kernel = Kernel::open(&args.run_dir.run_dir.join("journal.json"), Purpose::Look).await?;
         let found = vrrp::resolve_interfaces(&loaded.spec)?;
         let role = |holds: bool| -> Vec<Role> {
             found
@@ -46,15 +46,21 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 .collect()
         };
         for (instance, _) in found.iter().filter(|(_, interface)| interface.is_none()) {
-            println!("! {}: no interface matches: it would take no part until one does", instance.name);
+            println!(
+                "! {}: no interface matches: it would take no part until one does",
+                instance.name
+            );
         }
         let backup = reconcile::planned(&loaded.spec, &role(false), &mut kernel).await?;
         let holder = reconcile::planned(&loaded.spec, &role(true), &mut kernel).await?;
-        section("at the start, and while another node holds the virtual IPs", &backup);
+        section(
+            "at the start, and while another node holds the virtual IPs",
+            &backup,
+        );
         let more: Vec<Op> = holder.into_iter().filter(|op| !backup.contains(op)).collect();
         section("besides, while this node holds all of them", &more);
-        if !kernel.has_ipvs() && !loaded.spec.virtual_servers.is_empty() {
-            println!("! this kernel has no IPVS: the virtual IPs would be carried and nothing balanced (modprobe ip_vs)");
+        for line in reconcile::foreseen(&loaded.spec, &role(true), &mut kernel).await? {
+            println!("! {line}");
         }
         Ok(ExitCode::SUCCESS)
     })

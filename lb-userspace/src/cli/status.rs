@@ -1,6 +1,6 @@
 //! `cplb status`.
 use super::RunDirArg;
-use crate::admin;
+use crate::admin::{self, Status};
 use crate::rundir::socket_in;
 use anyhow::Context;
 use std::io::Write;
@@ -27,8 +27,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .build()
         .context("starting a runtime")?;
     runtime.block_on(async {
+        let mut readings = Readings::default();
         loop {
-            let shown = show(args).await;
+            let shown = show(args, &mut readings).await;
             if !args.watch {
                 return shown.map(|()| ExitCode::SUCCESS);
             }
@@ -40,7 +41,24 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-async fn show(args: &Args) -> anyhow::Result<()> {
+/// The newest status, and the last one whose counters were read earlier.
+#[derive(Default)]
+struct Readings {
+    now: Option<Status>,
+    before: Option<Status>,
+}
+
+impl Readings {
+    fn add(&mut self, status: Status) {
+        let read = |s: &Status| s.kernel.xdp.as_ref().map(|x| x.read_ms);
+        if self.now.as_ref().is_some_and(|old| read(old) != read(&status)) {
+            self.before = self.now.take();
+        }
+        self.now = Some(status);
+    }
+}
+
+async fn show(args: &Args, readings: &mut Readings) -> anyhow::Result<()> {
     let status = admin::fetch_status(&socket_in(&args.run_dir.run_dir)).await;
     let mut out = std::io::stdout().lock();
     if args.watch && !args.json {
@@ -52,7 +70,12 @@ async fn show(args: &Args) -> anyhow::Result<()> {
         serde_json::to_writer(&mut out, &status)?;
         writeln!(out)?;
     } else {
-        write!(out, "{}", admin::render(&status))?;
+        readings.add(status);
+        let page = readings
+            .now
+            .as_ref()
+            .map(|now| admin::render(now, readings.before.as_ref()));
+        write!(out, "{}", page.unwrap_or_default())?;
     }
     out.flush()?;
     Ok(())

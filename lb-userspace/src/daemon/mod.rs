@@ -19,17 +19,19 @@ use crate::admin::{self, Reload, Status};
 use crate::config::{self, Loaded, Overrides};
 use crate::guardian::{Guardian, Message};
 use crate::health;
-use crate::reconcile::{Inputs, Reconciler};
+use crate::notify::Notifier;
+use crate::reconcile::{Inputs, Purpose, Reconciler};
 use crate::rundir::RunDir;
+use crate::track::{self, TrackReport};
 use crate::vrrp::{self, Command, Driver};
 use anyhow::Context;
 use lb_common::health::HealthView;
 use lb_common::spec::Spec;
 use signals::{Event, Signals};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinError, JoinHandle};
 
 pub use leave::{leave_for, wait_for_leaving};
@@ -41,10 +43,12 @@ const PATIENCE: Duration = Duration::from_secs(65);
 const SLUGGISH: Duration = Duration::from_secs(4);
 /// Older than this, it hangs for good.
 const HUNG: Duration = Duration::from_secs(30);
+/// How long notify hooks may take for what is left to be told at the end.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// The same when somebody asked a second time.
+const HURRIED_WORDS: Duration = Duration::from_millis(500);
 /// A guardian that ends at once is not started again more often than this.
 const RESPAWN: Duration = Duration::from_secs(2);
-/// What tracking may take away at most: any priority but an owner's becomes 1.
-const LEAST: i32 = -253;
 
 /// How to run.
 #[derive(Clone, Debug)]
@@ -64,12 +68,47 @@ pub fn run(options: Options, loaded: Loaded, file: files::Watcher) -> anyhow::Re
     if let Err(error) = crate::sys::process::set_oom_score_adj(-900) {
         tracing::debug!(%error, "the kernel may kill this process for memory like any other");
     }
-    let run_dir = RunDir::open(&options.run_dir, PATIENCE)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("starting a runtime")?;
-    runtime.block_on(async { Daemon::start(options, loaded, run_dir, file)?.run().await })
+    runtime.block_on(async {
+        // From here on a signal asks for something, and no longer ends the process.
+        let mut signals = Signals::listen().context("listening for signals")?;
+        let Some((run_dir, read_again)) = enter(&options.run_dir, &mut signals).await? else {
+            return Ok(());
+        };
+        let mut daemon = Daemon::start(options, loaded, run_dir, file, signals)?;
+        if read_again {
+            daemon.start_reading("SIGHUP");
+        }
+        daemon.run().await
+    })
+}
+
+/// Locks the run directory, which may take as long as the guardian of the run before needs. `None`: told to stop
+/// meanwhile. True beside it: told to read the file again.
+async fn enter(path: &Path, signals: &mut Signals) -> anyhow::Result<Option<(RunDir, bool)>> {
+    let (tx, mut opened) = oneshot::channel();
+    let path = path.to_owned();
+    // Not a task: the runtime would wait for it at the end.
+    std::thread::Builder::new()
+        .name("rundir".into())
+        .spawn(move || tx.send(RunDir::open(&path, PATIENCE)).map_err(drop))
+        .context("starting a thread")?;
+    let mut read_again = false;
+    loop {
+        tokio::select! {
+            run_dir = &mut opened => return Ok(Some((run_dir.context("the run directory's thread ended")??, read_again))),
+            event = signals.next() => match event {
+                Event::Stop(signal) => {
+                    tracing::info!(signal, "told to stop before anything was begun");
+                    return Ok(None);
+                }
+                Event::Reload => read_again = true,
+            },
+        }
+    }
 }
 
 struct Daemon {
@@ -84,7 +123,8 @@ struct Daemon {
     signals: Signals,
     file: files::Watcher,
     /// Whether the priority is lowered because the reconciler does not turn.
-    gave_way: bool,
+    gave_way: watch::Sender<bool>,
+    hooks: Notifier,
     /// The file being read, and why.
     reading: Option<(&'static str, JoinHandle<Result<Loaded, String>>)>,
     /// Somebody asked for another reading meanwhile.
@@ -101,14 +141,15 @@ impl Daemon {
         loaded: Loaded,
         run_dir: RunDir,
         file: files::Watcher,
+        signals: Signals,
     ) -> anyhow::Result<Self> {
-        let signals = Signals::listen().context("listening for signals")?;
         // Started first: from the first address on there is somebody to take it down.
         let guardian = start_guardian(&run_dir);
         let (spec, spec_rx) = watch::channel(Arc::new(loaded.spec));
         let initial = spec.borrow().clone();
         let driver = vrrp::spawn(vrrp::Config::of(&initial)).context("starting the election")?;
         let health = health::spawn(spec_rx.clone());
+        let hooks = crate::notify::spawn(spec_rx.clone(), driver.roles());
         let reconciler = Reconciler::spawn(Inputs {
             spec: spec_rx,
             roles: driver.roles(),
@@ -116,8 +157,18 @@ impl Daemon {
             commander: driver.commander(),
             election: driver.heartbeat(),
             journal: run_dir.journal(),
+            purpose: Purpose::Run,
         })
         .context("starting the reconciler")?;
+        let (gave_way, gave_way_rx) = watch::channel(false);
+        let tracked = track::spawn(track::Inputs {
+            spec: spec.subscribe(),
+            health: health.view.clone(),
+            kernel: reconciler.view(),
+            roles: driver.roles(),
+            gave_way: gave_way_rx,
+            commander: driver.commander(),
+        });
         let daemon = Self {
             options,
             run_dir,
@@ -129,13 +180,14 @@ impl Daemon {
             reload: Arc::new(Mutex::new(None)),
             signals,
             file,
-            gave_way: false,
+            gave_way,
+            hooks,
             reading: None,
             read_again: false,
             health: health.view,
             guardian_since: Instant::now(),
         };
-        daemon.open_socket(health.report);
+        daemon.open_socket(health.report, tracked);
         if !initial.enabled {
             tracing::warn!(
                 "controlPlaneLoadBalancing.enabled is not true: nothing to do until the file says so"
@@ -145,7 +197,11 @@ impl Daemon {
     }
 
     /// A daemon without its status socket still carries the VIP: said, and went on without.
-    fn open_socket(&self, health: watch::Receiver<Arc<health::HealthReport>>) {
+    fn open_socket(
+        &self,
+        health: watch::Receiver<Arc<health::HealthReport>>,
+        tracked: watch::Receiver<Arc<TrackReport>>,
+    ) {
         let path = self.run_dir.socket();
         let (spec, roles, view) = (self.spec.subscribe(), self.driver.roles(), self.reconciler.view());
         let (reload, guardian) = (self.reload.clone(), self.guardian_pid.clone());
@@ -162,6 +218,7 @@ impl Daemon {
             roles: roles.borrow().as_ref().clone(),
             kernel: view.borrow().as_ref().clone(),
             health: health.borrow().as_ref().clone(),
+            track: tracked.borrow().as_ref().clone(),
         };
         if let Err(error) = admin::serve(&path, status) {
             tracing::warn!(path = %path.display(), %error, "the status socket cannot be opened: `cplb status` will not work");
@@ -171,6 +228,7 @@ impl Daemon {
     async fn run(mut self) -> anyhow::Result<()> {
         notify::ready();
         let mut roles = self.driver.roles();
+        let mut links = self.reconciler.xdp_links();
         let mut tick = tokio::time::interval(Duration::from_millis(500));
         self.tell_guardian();
         loop {
@@ -188,6 +246,7 @@ impl Daemon {
                     }
                     self.tell_guardian();
                 }
+                Ok(()) = links.changed() => self.tell_guardian(),
                 read = finished(&mut self.reading) => self.reload(read),
                 _ = tick.tick() => self.tick(),
             }
@@ -222,8 +281,10 @@ impl Daemon {
 
     /// Gives way while the kernel does not hold what the election asked for, and comes back when it does.
     fn weigh(&mut self, away: bool) {
-        if away != self.gave_way {
-            self.gave_way = away;
+        if self
+            .gave_way
+            .send_if_modified(|old| std::mem::replace(old, away) != away)
+        {
             if away {
                 tracing::warn!(
                     "addresses are not in place or not renewed: giving way with the least priority"
@@ -231,17 +292,6 @@ impl Daemon {
             } else {
                 tracing::info!("addresses are in place again: back to the configured priority");
             }
-            self.send_weights();
-        }
-    }
-
-    fn send_weights(&self) {
-        let weight = if self.gave_way { LEAST } else { 0 };
-        for instance in self.spec.borrow().active_instances() {
-            self.driver.commander().send(Command::Weight {
-                instance: instance.name.clone(),
-                weight,
-            });
         }
     }
 
@@ -272,7 +322,6 @@ impl Daemon {
                     sync_groups: spec.active_sync_groups().to_vec(),
                 });
                 self.spec.send_replace(spec);
-                self.send_weights();
                 tracing::info!(why, "the file was read again and is in force");
                 None
             }
@@ -301,17 +350,22 @@ impl Daemon {
     }
 
     fn tell_guardian(&mut self) {
-        let Some(guardian) = self.guardian.as_mut() else {
-            return;
-        };
+        if let Some(Err(error)) = self.try_to_tell_guardian() {
+            self.replace_guardian(&error.to_string());
+        }
+    }
+
+    /// `None` where there is no guardian.
+    fn try_to_tell_guardian(&mut self) -> Option<std::io::Result<()>> {
+        let guardian = self.guardian.as_mut()?;
+        let links = self.reconciler.xdp_links().borrow().clone();
         let message = Message::Holding {
             spec: Box::new(self.spec.borrow().as_ref().clone()),
             roles: self.driver.roles().borrow().as_ref().clone(),
             health: self.health.borrow().as_ref().clone(),
+            xdp_links: links.len(),
         };
-        if let Err(error) = guardian.tell(&message) {
-            self.replace_guardian(&error.to_string());
-        }
+        Some(guardian.tell(&message, &links))
     }
 
     fn replace_guardian(&mut self, why: &str) {
@@ -322,12 +376,8 @@ impl Daemon {
         self.guardian = start_guardian(&self.run_dir);
         self.guardian_since = Instant::now();
         *lock(&self.guardian_pid) = self.guardian.as_ref().map(Guardian::pid);
-        if let Some(guardian) = self.guardian.as_mut() {
-            let _ = guardian.tell(&Message::Holding {
-                spec: Box::new(self.spec.borrow().as_ref().clone()),
-                roles: self.driver.roles().borrow().as_ref().clone(),
-                health: self.health.borrow().as_ref().clone(),
-            });
+        if let Some(Err(error)) = self.try_to_tell_guardian() {
+            tracing::warn!(%error, "the new guardian does not listen; it is replaced again when there is news");
         }
     }
 
@@ -351,6 +401,9 @@ impl Daemon {
         if let Some(guardian) = self.guardian {
             guardian.dismiss();
         }
+        // Nothing is held any more: what is left is to say so.
+        let limit = if hurried { HURRIED_WORDS } else { LAST_WORDS };
+        self.hooks.finish(limit).await;
         anyhow::ensure!(problems.is_empty(), "left behind: {}", problems.join("; "));
         if self.driver.roles().borrow().others_hold() {
             tracing::info!(

@@ -1,3 +1,4 @@
 //! What carries connections.
 pub mod ipvs;
+pub mod proxy;
 pub mod xdp;

@@ -31,6 +31,10 @@ pub enum Message {
         roles: RoleView,
         /// Which real servers answer.
         health: HealthView,
+        /// So many descriptors came beside the line: links that keep the XDP program on its interfaces. Holding them is
+        /// all that is done with them, so that connections go on while the guardian leaves.
+        #[serde(default)]
+        xdp_links: usize,
     },
     /// The daemon has left well: go, and touch nothing.
     Done,

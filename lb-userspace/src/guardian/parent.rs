@@ -1,10 +1,13 @@
 //! The daemon's end: starts the guardian, tells it what is held, starts another when it is gone.
 use super::Message;
 use crate::rundir::RunDir;
-use std::io::{self, Write};
+use crate::sys::fdpass;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
 /// A running guardian.
 #[derive(Debug)]
@@ -25,7 +28,7 @@ impl Guardian {
             .arg0("cplb")
             .args(["guardian", "--run-dir"])
             .arg(run_dir.path())
-            .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::from(run_dir.lock_file().try_clone()?))
             .process_group(0)
             .spawn()?;
@@ -42,16 +45,28 @@ impl Guardian {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Tells it something. A message that does not fit means a guardian that has stopped reading: the caller starts
-    /// another.
-    pub fn tell(&mut self, message: &Message) -> io::Result<()> {
+    /// Tells it something, with copies of these links. A message that does not fit means a guardian that has stopped
+    /// reading: the caller starts another.
+    pub fn tell(&mut self, message: &Message, links: &[Arc<OwnedFd>]) -> io::Result<()> {
         let mut line = serde_json::to_vec(message)?;
         line.push(b'\n');
         let mut rest = line.as_slice();
+        let links: Vec<BorrowedFd<'_>> = links.iter().map(|l| l.as_fd()).collect();
+        let mut unsent = links.as_slice();
         let deadline = crate::clock::now() + std::time::Duration::from_millis(100);
         while !rest.is_empty() {
-            match self.stream.write(rest) {
-                Ok(n) => rest = rest.get(n..).unwrap_or_default(),
+            // Each portion of links rides on one byte, the last one on what is left.
+            let (portion, later) = unsent.split_at(unsent.len().min(fdpass::AT_ONCE));
+            let bytes = if later.is_empty() {
+                rest
+            } else {
+                rest.get(..1).unwrap_or_default()
+            };
+            match fdpass::send(self.stream.as_fd(), bytes, portion) {
+                Ok(n) => {
+                    rest = rest.get(n..).unwrap_or_default();
+                    unsent = later;
+                }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock && crate::clock::now() < deadline => {
                     std::thread::sleep(std::time::Duration::from_millis(1));
                 }
@@ -63,7 +78,7 @@ impl Guardian {
 
     /// Says that there is nothing to take over, and waits for its end.
     pub fn dismiss(mut self) {
-        let told = self.tell(&Message::Done);
+        let told = self.tell(&Message::Done, &[]);
         if told.is_err() {
             let _ = self.child.kill();
         }

@@ -1,14 +1,15 @@
 //! The guardian's end: waits for the daemon's, then leaves in its place.
 use super::Message;
 use crate::daemon::{leave_for, wait_for_leaving};
-use crate::reconcile::{Inputs, Reconciler};
+use crate::reconcile::{Inputs, Purpose, Reconciler};
 use crate::rundir::RunDir;
+use crate::sys::fdpass;
 use crate::vrrp::{self, RoleView};
 use anyhow::Context;
 use lb_common::health::HealthView;
 use lb_common::spec::Spec;
-use std::io::{BufRead, BufReader};
-use std::os::fd::AsFd;
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,22 +27,52 @@ pub fn watch_over(run_dir: &Path) -> anyhow::Result<()> {
         .try_clone_to_owned()
         .context("taking the run directory's lock over")?;
     let run_dir = RunDir::inherited(run_dir, lock.into());
-    match last_message()? {
-        Some(Message::Holding { spec, roles, health }) => take_over(&run_dir, *spec, roles, health),
+    let (last, links) = listen(std::io::stdin().as_fd()).context("listening to the daemon")?;
+    match last {
+        Some(Message::Holding {
+            spec, roles, health, ..
+        }) => {
+            let done = take_over(&run_dir, *spec, roles, health);
+            // Until here the daemon's XDP program goes on directing, as long as its lease allows.
+            drop(links);
+            done
+        }
         Some(Message::Done) | None => Ok(()),
     }
 }
 
-/// The newest message when the stream ends. A line cut short by the daemon's death is not one.
-fn last_message() -> anyhow::Result<Option<Message>> {
-    let mut last = None;
-    for line in BufReader::new(std::io::stdin().lock()).split(b'\n') {
-        let line = line.context("listening to the daemon")?;
-        if let Ok(message) = serde_json::from_slice(&line) {
-            last = Some(message);
+/// The newest message when the stream ends, and the links that came with it. A line cut short by the daemon's death is
+/// not one.
+fn listen(socket: BorrowedFd<'_>) -> std::io::Result<(Option<Message>, Vec<OwnedFd>)> {
+    let (mut last, mut links) = (None, Vec::new());
+    let mut line = Vec::new();
+    let mut arrived = VecDeque::new();
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let (n, fds) = fdpass::receive(socket, &mut buffer)?;
+        arrived.extend(fds);
+        let mut rest = match buffer.get(..n) {
+            None | Some([]) => return Ok((last, links)),
+            Some(rest) => rest,
+        };
+        while let Some(end) = rest.iter().position(|b| *b == b'\n') {
+            let (head, tail) = rest.split_at(end);
+            line.extend_from_slice(head);
+            rest = tail.get(1..).unwrap_or_default();
+            if let Ok(message) = serde_json::from_slice(&line) {
+                // What came with the lines before goes, and with it nothing but a copy.
+                links = match &message {
+                    Message::Holding { xdp_links, .. } => {
+                        arrived.drain(..arrived.len().min(*xdp_links)).collect()
+                    }
+                    Message::Done => vec![],
+                };
+                last = Some(message);
+            }
+            line.clear();
         }
+        line.extend_from_slice(rest);
     }
-    Ok(last)
 }
 
 fn take_over(run_dir: &RunDir, spec: Spec, roles: RoleView, health: HealthView) -> anyhow::Result<()> {
@@ -65,6 +96,7 @@ fn take_over(run_dir: &RunDir, spec: Spec, roles: RoleView, health: HealthView) 
             commander: driver.commander(),
             election: driver.heartbeat(),
             journal: run_dir.journal(),
+            purpose: Purpose::Leave,
         })
         .context("starting the reconciler")?;
         let mut changes = driver.roles();
@@ -110,6 +142,7 @@ fn merge(daemon: &RoleView, leaving: &RoleView) -> RoleView {
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::os::unix::net::UnixStream;
 
     fn view(state: &str, interface: bool, fault: Option<&str>) -> RoleView {
         let interface = interface.then(|| json!({"index": 2, "name": "eth0"}));
@@ -120,6 +153,38 @@ mod tests {
             "counters": {"sent": 0, "received": 0, "announced": 0, "rejected": {}}, "conflict": null,
         }]}))
         .unwrap()
+    }
+
+    #[test]
+    fn the_newest_whole_message_counts_with_the_links_that_came_with_it() {
+        let holding = |xdp_links: usize| {
+            let message = Message::Holding {
+                spec: Box::new(crate::reconcile::nothing()),
+                roles: view("Active", true, None),
+                health: HealthView::default(),
+                xdp_links,
+            };
+            let mut line = serde_json::to_vec(&message).unwrap();
+            line.push(b'\n');
+            line
+        };
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let files: Vec<_> = (0..3).map(|_| tempfile::tempfile().unwrap()).collect();
+        let inode = |fd: BorrowedFd<'_>| nix::sys::stat::fstat(fd).unwrap().st_ino;
+        let fds: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
+        let lines = holding(1);
+        fdpass::send(ours.as_fd(), &lines, &fds[..1]).unwrap();
+        // In two portions, the first beside the end of the line before it.
+        fdpass::send(ours.as_fd(), b"not a message\n", &[]).unwrap();
+        let line = holding(2);
+        fdpass::send(ours.as_fd(), &line[..1], &fds[1..2]).unwrap();
+        fdpass::send(ours.as_fd(), &line[1..], &fds[2..]).unwrap();
+        fdpass::send(ours.as_fd(), b"{\"holding\": cut short", &fds[..1]).unwrap();
+        drop(ours);
+        let (last, links) = listen(theirs.as_fd()).unwrap();
+        assert!(matches!(last, Some(Message::Holding { xdp_links: 2, .. })));
+        let got: Vec<u64> = links.iter().map(|l| inode(l.as_fd())).collect();
+        assert_eq!(got, [inode(fds[1]), inode(fds[2])]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::sys::guard::{self, GuardError};
 use crate::sys::rtnl::{RouteKind, RtnlError};
 use crate::sys::{modules, sysctl};
 use anyhow::{Context, anyhow};
-use lb_common::plan::{Address, AddressKey, GuardSpec, LOCAL_LINK, Lifetime, Op, Place, Sysctl};
+use lb_common::plan::{Address, AddressKey, Forwarding, GuardSpec, LOCAL_LINK, Lifetime, Op, Place, Sysctl};
 use lb_common::spec::IpvsTimeouts;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -32,6 +32,8 @@ impl Kernel {
             let outcomes = match first {
                 Op::PutAddress(..) => self.put_addresses(now).await,
                 Op::DeleteAddress(_) => self.delete_addresses(now).await,
+                Op::SetForwarding(forwarding) => vec![self.set_forwarding(forwarding, turn).await],
+                Op::SetProxy(proxying) => vec![self.set_proxy(proxying, turn)],
                 single => vec![self.one(single).await],
             };
             for (op, outcome) in now.iter().zip(outcomes) {
@@ -75,6 +77,8 @@ impl Kernel {
                 | Op::DeleteService(_)
                 | Op::SetForwarding(_)
                 | Op::DeleteForwarding
+                | Op::SetProxy(_)
+                | Op::DeleteProxy
                 | Op::DeleteLocalLink
                 | Op::DeleteLabel(_)
                 | Op::DeleteGuard
@@ -126,11 +130,29 @@ impl Kernel {
             | Op::SetTimeouts(_)
             | Op::StartSync(_)
             | Op::StopSync(_) => self.balance(op),
-            Op::SetForwarding(_) => Err(anyhow!("the XDP program is not loaded")),
-            Op::DeleteForwarding => Ok(()),
+            Op::SetForwarding(forwarding) => self.set_forwarding(forwarding, &mut Turn::default()).await,
+            Op::DeleteForwarding => {
+                if let Some(xdp) = self.xdp.as_mut() {
+                    xdp.clear();
+                }
+                Ok(())
+            }
+            Op::SetProxy(proxying) => self.set_proxy(proxying, &mut Turn::default()),
+            Op::DeleteProxy => {
+                self.stop_proxy();
+                Ok(())
+            }
             Op::PutAddress(..) => self.put_addresses(std::slice::from_ref(op)).await.remove(0),
             Op::DeleteAddress(_) => self.delete_addresses(std::slice::from_ref(op)).await.remove(0),
         }
+    }
+
+    /// What cannot be as it should is a problem of this turn and of those that follow, and no reason to do the whole
+    /// again: each turn does what it can.
+    async fn set_forwarding(&mut self, forwarding: &Forwarding, turn: &mut Turn) -> anyhow::Result<()> {
+        let xdp = self.xdp.as_mut().context("the XDP program is not loaded")?;
+        turn.problems.extend(xdp.set(forwarding, &mut self.rtnl).await);
+        Ok(())
     }
 
     async fn set_guard(&mut self, spec: &GuardSpec) -> anyhow::Result<()> {

@@ -2,7 +2,7 @@
 //! it was. Written before the change, so that whoever comes after a crash can undo it.
 use lb_common::model::ServiceKey;
 use lb_common::plan::Sysctl;
-use lb_common::spec::IpvsTimeouts;
+use lb_common::spec::{IpvsTimeouts, RootArray};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -23,6 +23,8 @@ struct Entries {
     syncs: bool,
     /// What IPVS's timeouts were before us.
     timeouts: Option<IpvsTimeouts>,
+    /// Somebody else's array of programs that our XDP program is in.
+    root_array: Option<RootArray>,
 }
 
 /// The journal, in memory and on disk.
@@ -35,10 +37,16 @@ pub(super) struct Journal {
 
 impl Journal {
     /// Reads what an earlier run left. A journal that cannot be read is set aside and said: what it named is lost, but
-    /// addresses and links carry our mark and are found without it.
-    pub(super) fn open(path: &Path) -> Self {
+    /// addresses and links carry our mark and are found without it. With `look_only` it stays where it is.
+    pub(super) fn open(path: &Path, look_only: bool) -> Self {
         let on_disk = match fs::read(path).map(|bytes| serde_json::from_slice(&bytes)) {
             Ok(Ok(entries)) => entries,
+            Ok(Err(error)) if look_only => {
+                tracing::warn!(path = %path.display(), %error,
+                    "the journal of an earlier run cannot be read; the next `cplb run` will set it aside: \
+                     kernel parameters that it changed stay as they are");
+                Entries::default()
+            }
             Ok(Err(error)) => {
                 let aside = path.with_extension("unreadable");
                 let _ = fs::rename(path, &aside);
@@ -125,6 +133,16 @@ impl Journal {
         self.now.timeouts = None;
     }
 
+    /// The array of programs that our XDP program is in.
+    pub(super) fn root_array(&self) -> Option<&RootArray> {
+        self.now.root_array.as_ref()
+    }
+
+    /// The XDP program is about to be put into an array of programs, or was taken out of it.
+    pub(super) fn entering(&mut self, array: Option<&RootArray>) {
+        self.now.root_array = array.cloned();
+    }
+
     /// A label was taken away.
     pub(super) fn unlabelled(&mut self, address: Ipv6Addr) {
         self.now.labels.remove(&address);
@@ -167,12 +185,12 @@ mod tests {
             port: 6443,
             protocol: Protocol::Tcp,
         };
-        let mut journal = Journal::open(&path);
+        let mut journal = Journal::open(&path, false);
         journal.changing(&arp, 0);
         journal.changing(&arp, 1);
         journal.adding(key);
         journal.save().unwrap();
-        let mut again = Journal::open(&path);
+        let mut again = Journal::open(&path, false);
         assert_eq!(
             again.sysctls().get(&arp),
             Some(&0),
@@ -190,7 +208,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal.json");
         fs::write(&path, "{ not json").unwrap();
-        assert!(Journal::open(&path).services().is_empty());
+        assert!(Journal::open(&path, true).services().is_empty());
+        assert!(path.exists(), "who only looks changes nothing");
+        assert!(Journal::open(&path, false).services().is_empty());
         assert!(path.with_extension("unreadable").exists());
     }
 }

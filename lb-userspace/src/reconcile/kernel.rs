@@ -1,24 +1,23 @@
 //! Every kernel facility that the writer uses, opened once, and what is remembered between turns.
+use super::facilities::LOOK_AGAIN;
 use super::journal::Journal;
-use super::view::{GuardView, ReconcileView};
-use crate::admin::{DestinationView, ServiceView};
-use crate::datapath::ipvs::{self, Ipvs, IpvsError};
-use crate::sys::guard::{Guard, GuardError};
-use crate::sys::modules;
+use crate::admin::ServiceView;
+use crate::datapath::ipvs::{self, Ipvs};
+use crate::datapath::proxy::Proxy;
+use crate::datapath::xdp::Xdp;
+use crate::sys::guard::Guard;
 use crate::sys::rtnl::{Change, Rtnl, Watch};
 use lb_common::health::HealthView;
-use lb_common::model::MacAddr;
-use lb_common::plan::{
-    self, AddressKey, Bound, Desired, Lifetime, LocalLink, Op, Place, Role, desired, diff,
-};
+use lb_common::model::{MacAddr, ServiceKey};
+use lb_common::plan::{self, AddressKey, Desired, Lifetime, Op, Place, Role, desired, diff};
 use lb_common::spec::{IpvsTimeouts, Spec};
 use lb_common::time::{Duration, Instant};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
-/// How often something that the kernel lacked is looked for again.
-const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// How often the MAC address of another director is asked for.
 const ASK_NEIGHBOURS: Duration = Duration::from_secs(15);
 
@@ -28,24 +27,29 @@ pub struct Kernel {
     watch: Watch,
     pub(super) ipvs: Option<Ipvs>,
     pub(super) guard: Option<Guard>,
+    pub(super) xdp: Option<Xdp>,
+    pub(super) proxy: Option<Proxy>,
     pub(super) journal: Journal,
+    pub(super) purpose: Purpose,
     pub(super) local: Local,
     /// What this process put, for kernels that keep no mark on an address.
     pub(super) put: BTreeSet<AddressKey>,
     /// Virtual IPs of an owner that are the node's own addresses, as last read.
     pub(super) own: BTreeSet<IpAddr>,
-    peers: BTreeSet<MacAddr>,
-    known_macs: BTreeMap<IpAddr, MacAddr>,
+    pub(super) peers: BTreeSet<MacAddr>,
+    pub(super) known_macs: BTreeMap<IpAddr, MacAddr>,
     /// What the guard was last told that this node directs.
-    directing: Vec<IpAddr>,
+    pub(super) directing: Vec<IpAddr>,
     /// Packets that the guard kept from circling, as last read.
     pub(super) guarded: u64,
     looked: Option<Instant>,
     asked: Option<Instant>,
-    ipvs_missing: Option<String>,
+    pub(super) looked_for_xdp: Option<Instant>,
+    pub(super) ipvs_missing: Option<String>,
+    pub(super) xdp_missing: Option<String>,
     pub(super) guard_missing: Option<String>,
-    changes: u64,
-    renewals: u64,
+    pub(super) changes: u64,
+    pub(super) renewals: u64,
     said: BTreeSet<String>,
 }
 
@@ -58,6 +62,18 @@ pub(super) enum Local {
     Dummy(u32),
     /// On `lo`: the kernel has no dummy device.
     Loopback(u32),
+}
+
+/// What somebody opens the kernel for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To hold and to balance.
+    Run,
+    /// To leave, or to clean up: nothing new is begun. The XDP program of a daemon that died directs until its lease
+    /// has run out, and goes with whoever holds its links.
+    Leave,
+    /// To look, and to change nothing.
+    Look,
 }
 
 /// How much is taken down.
@@ -77,12 +93,14 @@ pub struct Turn {
     pub addresses_in_place: bool,
     /// What went wrong, as sentences.
     pub problems: Vec<String>,
-    services: Vec<ServiceView>,
+    /// Virtual servers that the datapath does not carry.
+    pub(super) unable: BTreeSet<ServiceKey>,
+    pub(super) services: Vec<ServiceView>,
 }
 
 impl Kernel {
     /// Opens what there is in the network namespace of the calling thread.
-    pub async fn open(journal: &Path) -> anyhow::Result<Self> {
+    pub async fn open(journal: &Path, purpose: Purpose) -> anyhow::Result<Self> {
         let rtnl = Rtnl::open()?;
         let watch = rtnl.watch()?;
         let mut kernel = Self {
@@ -90,7 +108,10 @@ impl Kernel {
             watch,
             ipvs: None,
             guard: None,
-            journal: Journal::open(journal),
+            xdp: None,
+            proxy: None,
+            journal: Journal::open(journal, purpose == Purpose::Look),
+            purpose,
             local: Local::Unknown,
             put: BTreeSet::new(),
             own: BTreeSet::new(),
@@ -100,7 +121,9 @@ impl Kernel {
             guarded: 0,
             looked: None,
             asked: None,
+            looked_for_xdp: None,
             ipvs_missing: None,
+            xdp_missing: None,
             guard_missing: None,
             changes: 0,
             renewals: 0,
@@ -120,16 +143,38 @@ impl Kernel {
         &self.peers
     }
 
-    /// Waits until somebody else changed an address or a link. Neighbours and routes come and go; they are read when
-    /// they are needed.
+    /// Whether the XDP program can be used.
+    pub fn has_xdp(&self) -> bool {
+        self.xdp.is_some()
+    }
+
+    /// What keeps the XDP program on its interfaces.
+    pub fn xdp_links(&self) -> Vec<Arc<OwnedFd>> {
+        self.xdp.as_ref().map(Xdp::held).unwrap_or_default()
+    }
+
+    /// Makes ready for the next change, when there is nothing else to do.
+    pub async fn settle_xdp(&mut self) {
+        if let Some(xdp) = self.xdp.as_mut() {
+            xdp.settle().await;
+        }
+    }
+
+    /// Waits until somebody else changed an address or a link, or a neighbour that the XDP program sends to. Other
+    /// neighbours, and routes, come and go (with every pod); they are read when they are needed.
     pub async fn changed(&mut self) {
         loop {
             match self.watch.next().await {
                 Ok(changes) => {
-                    if changes
-                        .iter()
-                        .any(|c| matches!(c, Change::Resync | Change::Link(_) | Change::Address(_)))
-                    {
+                    let xdp = self.xdp.as_ref();
+                    let concerns_us = |c: &Change| match c {
+                        Change::Resync | Change::Link(_) | Change::Address(_) => true,
+                        Change::Neighbour { interface, ip } => {
+                            xdp.is_some_and(|x| x.watches(*interface, *ip))
+                        }
+                        Change::Route => false,
+                    };
+                    if changes.iter().any(concerns_us) {
                         return;
                     }
                 }
@@ -138,26 +183,6 @@ impl Kernel {
                     std::future::pending::<()>().await;
                 }
             }
-        }
-    }
-
-    /// IPVS and nftables, where they are. With `load`, a module that is missing is asked for.
-    fn look_for_facilities(&mut self, load: bool) {
-        if self.ipvs.is_none() {
-            let mut found = Ipvs::open();
-            if load && matches!(found, Err(IpvsError::Unsupported)) {
-                if let Err(error) = modules::ensure("ip_vs") {
-                    tracing::debug!(%error, "ip_vs cannot be loaded");
-                }
-                found = Ipvs::open();
-            }
-            self.ipvs_missing = found.as_ref().err().map(ToString::to_string);
-            self.ipvs = found.ok();
-        }
-        if self.guard.is_none() {
-            let found = Guard::open();
-            self.guard_missing = found.as_ref().err().map(ToString::to_string);
-            self.guard = found.ok();
         }
     }
 
@@ -178,6 +203,7 @@ impl Kernel {
                 }
                 self.learn_peers(spec, roles, ask).await;
             }
+            self.look_for_xdp(spec).await;
             self.note_missing(spec, &mut turn);
         }
         let cx = plan::Context {
@@ -185,9 +211,16 @@ impl Kernel {
             health,
             peers: &self.peers,
             ipvs: self.ipvs.is_some(),
-            xdp: false,
+            xdp: self.xdp.is_some(),
         };
         let mut want = desired(spec, &cx);
+        if self.xdp.is_none() {
+            want.forwarding = None;
+        }
+        if self.purpose == Purpose::Leave {
+            // Its sessions died with the daemon.
+            want.proxy = None;
+        }
         if self.guard.is_none() {
             want.guard = None;
         }
@@ -220,7 +253,15 @@ impl Kernel {
         self.count(&ops, &have);
         // The guard's own lease first: a new holder's first packet must find it directing.
         self.renew_guard(want, roles, turn).await;
+        self.claim_root_array(want, turn);
+        let set = ops.iter().any(|op| matches!(op, Op::SetForwarding(_)));
+        if let Some(xdp) = self.xdp.as_mut().filter(|_| !set && want.forwarding.is_some()) {
+            let problems = xdp.maintain(&mut self.rtnl).await;
+            turn.problems.extend(problems);
+        }
+        self.note_proxy(&ops, turn);
         let failed = self.apply(&ops, turn).await;
+        turn.unable.extend(failed.iter().flat_map(carries));
         turn.addresses_in_place = !failed
             .iter()
             .any(|op| matches!(op, Op::PutAddress(a, _) if a.place != Place::Local));
@@ -228,6 +269,8 @@ impl Kernel {
             self.renew_guard(want, roles, turn).await;
         }
         turn.services = self.service_views(want);
+        let mut seen = BTreeSet::new();
+        turn.problems.retain(|p| seen.insert(p.clone()));
         self.say_problems(&turn.problems);
     }
 
@@ -244,93 +287,6 @@ impl Kernel {
         }
     }
 
-    async fn renew_guard(&mut self, want: &Desired, roles: &[Role], turn: &mut Turn) {
-        let (Some(guard), Some(spec)) = (self.guard.as_mut(), want.guard.as_ref()) else {
-            return;
-        };
-        let held = |vip: &IpAddr| {
-            roles
-                .iter()
-                .any(|r| r.holds && r.virtual_ips.iter().any(|v| v.addr() == *vip))
-        };
-        let directing: Vec<IpAddr> = spec.vips.iter().copied().filter(held).collect();
-        if directing.is_empty() && self.directing.is_empty() {
-            return;
-        }
-        match guard.renew(&directing, GUARD_LEASE).await {
-            Ok(()) => self.directing = directing,
-            // Not there yet, or flushed: the plan makes it, and then this is called again.
-            Err(GuardError::Gone) => {}
-            Err(error) => turn.problems.push(error.to_string()),
-        }
-    }
-
-    /// Finds the MAC addresses of the other directors, and lets the kernel ask for those that it does not know.
-    pub(super) async fn learn_peers(&mut self, spec: &Spec, roles: &[Role], ask: bool) {
-        let mut others: BTreeSet<IpAddr> = spec
-            .virtual_servers
-            .iter()
-            .flat_map(|v| v.real_servers.iter().map(|s| s.address))
-            .collect();
-        for instance in &spec.instances {
-            if let lb_common::spec::Transport::Unicast { peers, .. } = &instance.transport {
-                others.extend(peers);
-            }
-        }
-        let own: BTreeSet<IpAddr> = match self.rtnl.addresses().await {
-            Ok(list) => list.into_iter().map(|a| a.key.address.addr()).collect(),
-            Err(_) => return,
-        };
-        let others: Vec<IpAddr> = others.difference(&own).copied().collect();
-        let interfaces: BTreeSet<u32> = roles
-            .iter()
-            .filter_map(|r| r.interface.as_ref().map(|(i, _)| *i))
-            .collect();
-        for interface in interfaces {
-            let Ok(table) = self.rtnl.neighbours(interface).await else {
-                continue;
-            };
-            let macs: BTreeMap<IpAddr, MacAddr> = table
-                .iter()
-                .filter_map(|n| n.usable().map(|mac| (n.ip, mac)))
-                .collect();
-            for ip in &others {
-                if let Some(mac) = macs.get(ip) {
-                    self.known_macs.insert(*ip, *mac);
-                } else if ask && self.is_on_link(interface, *ip).await {
-                    let _ = self.rtnl.probe_neighbour(interface, *ip).await;
-                }
-            }
-        }
-        self.known_macs.retain(|ip, _| others.contains(ip));
-        self.peers = self.known_macs.values().copied().collect();
-    }
-
-    async fn is_on_link(&mut self, interface: u32, ip: IpAddr) -> bool {
-        matches!(self.rtnl.route_to(ip).await, Ok(Some(r)) if r.interface == interface && r.via.is_none())
-    }
-
-    fn note_missing(&self, spec: &Spec, turn: &mut Turn) {
-        if let Some(why) = self.ipvs_missing.as_ref().filter(|_| self.ipvs.is_none()) {
-            turn.problems.push(format!(
-                "the virtual IPs are carried and nothing is balanced: {why}"
-            ));
-        }
-        let direct = spec
-            .virtual_servers
-            .iter()
-            .any(|v| v.forwarding.needs_vip_on_real_server());
-        if let Some(why) = self
-            .guard_missing
-            .as_ref()
-            .filter(|_| self.guard.is_none() && direct && self.ipvs.is_some())
-        {
-            turn.problems.push(format!(
-                "there is no guard against packets that circle between two directors during a change of holder: {why}"
-            ));
-        }
-    }
-
     /// A problem is said when it appears, and not each second.
     fn say_problems(&mut self, problems: &[String]) {
         let now: BTreeSet<String> = problems.iter().cloned().collect();
@@ -342,136 +298,6 @@ impl Kernel {
         }
         self.said = now;
     }
-
-    /// Takes down what is ours; what is left although it should go comes back as sentences.
-    pub async fn clear(&mut self, extent: Extent) -> Vec<String> {
-        self.clear_and_tell(extent).await.1
-    }
-
-    /// The same, with what was done.
-    pub async fn clear_and_tell(&mut self, extent: Extent) -> (Vec<Op>, Vec<String>) {
-        let mut want = Desired {
-            timeouts: self.journal.timeouts(),
-            ..Desired::default()
-        };
-        let nothing = Spec {
-            name: String::new(),
-            enabled: false,
-            instances: vec![],
-            sync_groups: vec![],
-            virtual_servers: vec![],
-            connection_sync: None,
-            timeouts: None,
-            xdp: lb_common::spec::Xdp::default(),
-        };
-        let mut turn = Turn::default();
-        let have = match self.observe(&want, &nothing, &mut turn.problems).await {
-            Ok(have) => have,
-            Err(error) => {
-                return (
-                    vec![],
-                    vec![format!("reading back what the kernel has: {error:#}")],
-                );
-            }
-        };
-        if extent == Extent::ButRealServer {
-            keep_real_server(&mut want, &have);
-        }
-        let ops = diff(&want, &have, false);
-        let failed = self.apply(&ops, &mut turn).await;
-        let done = ops.into_iter().filter(|op| !failed.contains(op)).collect();
-        if turn.problems.is_empty() {
-            self.journal.forget_timeouts();
-            if let Err(error) = self.journal.save() {
-                turn.problems.push(format!("writing the journal: {error}"));
-            }
-        }
-        (done, turn.problems)
-    }
-
-    fn service_views(&mut self, want: &Desired) -> Vec<ServiceView> {
-        let Some(ipvs) = self.ipvs.as_mut().filter(|_| !want.services.is_empty()) else {
-            return vec![];
-        };
-        let Ok(list) = ipvs.services() else { return vec![] };
-        list.into_iter()
-            .filter(|o| want.services.contains_key(&o.service.key))
-            .map(service_view)
-            .collect()
-    }
-
-    /// What `status` shows of this turn.
-    pub fn view(&mut self, spec: &Spec, turn: Turn) -> ReconcileView {
-        let balances = spec.enabled && !spec.virtual_servers.is_empty();
-        let datapath = match (&self.ipvs, balances) {
-            (_, false) => "none asked for: the virtual IPs alone".to_owned(),
-            (Some(_), true) => "ipvs".to_owned(),
-            (None, true) => "none: this kernel has no IPVS".to_owned(),
-        };
-        ReconcileView {
-            balances,
-            datapath,
-            local_link: match self.local {
-                Local::Unknown => None,
-                Local::Dummy(_) => Some(plan::LOCAL_LINK.into()),
-                Local::Loopback(_) => Some("lo".into()),
-            },
-            services: turn.services,
-            guard: self
-                .guard
-                .as_ref()
-                .filter(|_| balances && self.ipvs.is_some())
-                .map(|_| GuardView {
-                    peers: self
-                        .known_macs
-                        .iter()
-                        .map(|(ip, mac)| format!("{ip} {mac}"))
-                        .collect(),
-                    guarded_packets: self.guarded,
-                }),
-            problems: turn.problems,
-            changes: self.changes,
-            renewals: self.renewals,
-        }
-    }
-}
-
-/// The VIPs of direct routing, their labels, and the interface's silence about them, as they are now.
-fn keep_real_server(want: &mut Desired, have: &plan::Observed) {
-    want.local_link = have.local_link != LocalLink::Absent;
-    let local = have.addresses.keys().filter(|a| a.place == Place::Local);
-    want.addresses = local.map(|a| (*a, Lifetime::Forever)).collect();
-    want.labels.clone_from(&have.labels);
-    let about_arp = have
-        .changed_sysctls
-        .iter()
-        .filter(|s| s.0.ends_with("/arp_ignore") || s.0.ends_with("/arp_announce"));
-    want.sysctls = about_arp.map(|s| (s.clone(), Bound::AtLeast(i32::MIN))).collect();
-}
-
-/// How long the kernel lets a silent holder direct. A little longer than the addresses' lease: the address goes first.
-const GUARD_LEASE: Duration = Duration::from_secs(4);
-
-fn service_view(o: ipvs::Observed) -> ServiceView {
-    ServiceView {
-        service: o.service,
-        connections: o.stats.conns,
-        packets_in: o.stats.inpkts,
-        bytes_in: o.stats.inbytes,
-        destinations: o
-            .destinations
-            .into_iter()
-            .map(|d| DestinationView {
-                address: SocketAddr::new(d.destination.address, d.destination.port),
-                forwarding: d.destination.forwarding.name().into(),
-                weight: d.destination.weight,
-                active: d.connections.active,
-                inactive: d.connections.inactive,
-                persistent: d.connections.persistent,
-                connections: d.stats.conns,
-            })
-            .collect(),
-    }
 }
 
 /// IPVS's timeouts as the specification has them.
@@ -481,5 +307,14 @@ pub(super) fn timeouts_of(t: &ipvs::Timeouts) -> IpvsTimeouts {
         tcp: seconds(t.tcp),
         tcp_fin: seconds(t.tcp_fin),
         udp: seconds(t.udp),
+    }
+}
+
+/// The virtual servers that are not carried while this change fails.
+fn carries(op: &Op) -> Vec<ServiceKey> {
+    match op {
+        Op::AddService(s) | Op::SetService(s) => vec![s.key],
+        Op::SetForwarding(f) => f.services.keys().copied().collect(),
+        _ => vec![],
     }
 }

@@ -9,18 +9,28 @@
 //! A turn writes nothing while the election's heartbeat is old: a holder that hung must look at the wire before it
 //! renews, and until the election has turned once more nobody here knows whether this node still holds anything.
 mod apply;
+mod clear;
+mod facilities;
+mod guard;
 mod journal;
 mod kernel;
 mod observe;
+mod proxy;
+mod show;
 mod view;
 
-pub use kernel::{Extent, Kernel};
+#[cfg(test)]
+pub(crate) use clear::nothing;
+pub use kernel::{Extent, Kernel, Purpose};
 pub use view::{GuardView, ReconcileView};
 
+use crate::datapath::xdp;
 use crate::vrrp::{Command, Commander, Heartbeat, RoleView};
+use anyhow::Context as _;
 use lb_common::health::HealthView;
 use lb_common::plan::{Context, Desired, LEASE, Role, desired, diff};
 use lb_common::spec::Spec;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,48 +55,67 @@ pub struct Inputs {
     pub election: Arc<Heartbeat>,
     /// Where the journal is.
     pub journal: PathBuf,
+    /// Whether to hold and balance, or to leave.
+    pub purpose: Purpose,
 }
+
+/// What keeps the XDP program on its interfaces: it is there until every copy is closed.
+pub type XdpLinks = Arc<Vec<Arc<OwnedFd>>>;
 
 /// A running writer.
 pub struct Reconciler {
     view: watch::Receiver<Arc<ReconcileView>>,
     heartbeat: Arc<Heartbeat>,
     in_place: Arc<Heartbeat>,
+    xdp_links: watch::Receiver<XdpLinks>,
     tear_down: mpsc::Sender<oneshot::Sender<Vec<String>>>,
     thread: std::thread::JoinHandle<()>,
 }
 
 impl Reconciler {
-    /// Starts it in the network namespace of the calling thread.
-    pub fn spawn(inputs: Inputs) -> std::io::Result<Self> {
+    /// Starts it in the network namespace of the calling thread, and waits until it has reached the kernel.
+    pub fn spawn(inputs: Inputs) -> anyhow::Result<Self> {
         let (view_tx, view) = watch::channel(Arc::new(ReconcileView::default()));
+        let (links_tx, xdp_links) = watch::channel(XdpLinks::default());
         let heartbeat = Arc::new(Heartbeat::default());
         heartbeat.beat(crate::clock::now());
         let (tear_down, requests) = mpsc::channel(1);
         let in_place = Arc::new(Heartbeat::default());
         in_place.beat(crate::clock::now());
-        let (beat, placed) = (heartbeat.clone(), in_place.clone());
+        let turns = Loop {
+            inputs,
+            view: view_tx,
+            xdp_links: links_tx,
+            beat: heartbeat.clone(),
+            in_place: in_place.clone(),
+        };
+        let (opened_tx, opened) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("reconcile".into())
             .spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                match runtime {
-                    Ok(runtime) => runtime.block_on(
-                        Loop {
-                            inputs,
-                            view: view_tx,
-                            beat,
-                            in_place: placed,
+                let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                    Ok(runtime) => runtime,
+                    Err(error) => return drop(opened_tx.send(Err(error.into()))),
+                };
+                runtime.block_on(async {
+                    match Kernel::open(&turns.inputs.journal, turns.inputs.purpose).await {
+                        Ok(kernel) => {
+                            let _ = opened_tx.send(Ok(()));
+                            turns.run(kernel, requests).await;
                         }
-                        .run(requests),
-                    ),
-                    Err(error) => tracing::error!(%error, "the reconciler's runtime cannot start"),
-                }
+                        Err(error) => drop(opened_tx.send(Err(error))),
+                    }
+                });
             })?;
+        opened
+            .recv()
+            .context("its thread ended")?
+            .context("the kernel cannot be reached over netlink")?;
         Ok(Self {
             view,
             heartbeat,
             in_place,
+            xdp_links,
             tear_down,
             thread,
         })
@@ -95,6 +124,11 @@ impl Reconciler {
     /// What it found and did last.
     pub fn view(&self) -> watch::Receiver<Arc<ReconcileView>> {
         self.view.clone()
+    }
+
+    /// What keeps the XDP program on its interfaces, for somebody else to hold as well.
+    pub fn xdp_links(&self) -> watch::Receiver<XdpLinks> {
+        self.xdp_links.clone()
     }
 
     /// When it last finished a turn.
@@ -127,19 +161,13 @@ impl Reconciler {
 struct Loop {
     inputs: Inputs,
     view: watch::Sender<Arc<ReconcileView>>,
+    xdp_links: watch::Sender<XdpLinks>,
     beat: Arc<Heartbeat>,
     in_place: Arc<Heartbeat>,
 }
 
 impl Loop {
-    async fn run(mut self, mut requests: mpsc::Receiver<oneshot::Sender<Vec<String>>>) {
-        let mut kernel = match Kernel::open(&self.inputs.journal).await {
-            Ok(kernel) => kernel,
-            Err(error) => {
-                tracing::error!(error = %format!("{error:#}"), "the kernel cannot be reached over netlink");
-                return;
-            }
-        };
+    async fn run(mut self, mut kernel: Kernel, mut requests: mpsc::Receiver<oneshot::Sender<Vec<String>>>) {
         let mut tick = tokio::time::interval(RENEWAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut retry = Retry::default();
@@ -210,6 +238,15 @@ impl Loop {
             *old = Arc::new(new);
             true
         });
+        let links = kernel.xdp_links();
+        self.xdp_links.send_if_modified(|old| {
+            let same = old.len() == links.len() && old.iter().zip(&links).all(|(a, b)| Arc::ptr_eq(a, b));
+            if !same {
+                *old = Arc::new(links);
+            }
+            !same
+        });
+        kernel.settle_xdp().await;
         self.beat.beat(crate::clock::now());
         clean
     }
@@ -259,7 +296,7 @@ pub fn wanted(spec: &Spec, roles: &[Role], kernel: &Kernel) -> Desired {
             health: &health,
             peers: kernel.peers(),
             ipvs: kernel.has_ipvs(),
-            xdp: false,
+            xdp: kernel.has_xdp(),
         },
     )
 }
@@ -271,6 +308,7 @@ pub async fn planned(
     kernel: &mut Kernel,
 ) -> anyhow::Result<Vec<lb_common::plan::Op>> {
     kernel.learn_peers(spec, roles, false).await;
+    kernel.look_for_xdp(spec).await;
     let mut want = wanted(spec, roles, kernel);
     let have = kernel.observe(&want, spec, &mut Vec::new()).await?;
     kernel.leave_own(&mut want);
@@ -279,6 +317,19 @@ pub async fn planned(
         wanted.peers.extend(&there.peers);
     }
     Ok(diff(&want, &have, false))
+}
+
+/// What else is to be known beforehand, for `cplb plan`: which datapath, where the XDP program would be, what is missing.
+pub async fn foreseen(spec: &Spec, roles: &[Role], kernel: &mut Kernel) -> anyhow::Result<Vec<String>> {
+    let mut turn = kernel::Turn::default();
+    let mut said = Vec::new();
+    if let Some(forwarding) = wanted(spec, roles, kernel).forwarding {
+        said = xdp::foresee(&forwarding, &mut kernel.rtnl).await?;
+    }
+    kernel.note_missing(spec, &mut turn);
+    said.extend(turn.problems);
+    said.extend(kernel.remarks(spec));
+    Ok(said)
 }
 
 /// After a turn that failed: again in 100 ms, then twice as long each time, up to the renewal's own beat.

@@ -6,16 +6,29 @@
 //! kernel's `include/uapi/linux/bpf.h`.
 #![expect(unsafe_code, reason = "bpf(2) has no safe wrapper")]
 
+use lb_common::abi::tables::{BACKENDS, POOLS, RING_ROOM, SERVICES, VIPS};
+use lb_common::abi::{self, Ring, Side};
+use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 const MAP_LOOKUP_ELEM: i32 = 1;
 const MAP_UPDATE_ELEM: i32 = 2;
 const MAP_DELETE_ELEM: i32 = 3;
+const MAP_CREATE: i32 = 0;
+const OBJ_PIN: i32 = 6;
+const OBJ_GET: i32 = 7;
+/// `BPF_MAP_TYPE_PROG_ARRAY`
+const PROGRAM_ARRAY: u32 = 3;
 const PROG_GET_FD_BY_ID: i32 = 13;
 const OBJ_GET_INFO_BY_FD: i32 = 15;
 const LINK_CREATE: i32 = 28;
 const LINK_UPDATE: i32 = 29;
+const LINK_GET_FD_BY_ID: i32 = 30;
+const LINK_GET_NEXT_ID: i32 = 31;
+const LINK_DETACH: i32 = 34;
+/// `BPF_LINK_TYPE_XDP`
+const LINK_TYPE_XDP: u32 = 6;
 /// `BPF_XDP` of `enum bpf_attach_type`.
 const ATTACH_XDP: u32 = 37;
 
@@ -84,6 +97,12 @@ pub fn replace_program(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Res
     call(LINK_UPDATE, &mut attr).map(drop)
 }
 
+/// Takes a link's program off its interface, whoever else holds the link open.
+pub fn detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = link.as_raw_fd();
+    call(LINK_DETACH, &mut attr).map(drop)
+}
+
 /// A link, as the kernel describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkInfo {
@@ -95,8 +114,12 @@ pub struct LinkInfo {
     pub interface: u32,
 }
 
-/// Describes a link.
+/// Describes an XDP link.
 pub fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
+    xdp_link(link)?.ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
+fn xdp_link(link: BorrowedFd<'_>) -> io::Result<Option<LinkInfo>> {
     /// The beginning of `struct bpf_link_info` for XDP.
     #[repr(C, align(8))]
     #[derive(Default)]
@@ -110,11 +133,44 @@ pub fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     }
     let mut info = Info::default();
     describe(link, &mut info)?;
-    Ok(LinkInfo {
+    Ok((info.kind == LINK_TYPE_XDP).then_some(LinkInfo {
         id: info.id,
         program: info.program,
         interface: info.interface,
-    })
+    }))
+}
+
+/// The number of the link that holds a program on an interface, whoever's. `None` also without CAP_SYS_ADMIN, which
+/// looking through all links needs. Of a link in another network namespace the index means another interface: the
+/// program's number is what tells.
+pub fn xdp_link_on(interface: u32, program: u32) -> Option<u32> {
+    let mut id = 0;
+    loop {
+        id = next_link(id).ok()?;
+        let Ok(link) = by_id(LINK_GET_FD_BY_ID, id) else {
+            continue;
+        };
+        match xdp_link(link.as_fd()) {
+            Ok(Some(found)) if found.interface == interface && found.program == program => return Some(id),
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+fn next_link(after: u32) -> io::Result<u32> {
+    #[repr(C)]
+    struct Attr {
+        start: u32,
+        next: u32,
+        flags: u32,
+    }
+    let mut attr = Attr {
+        start: after,
+        next: 0,
+        flags: 0,
+    };
+    call(LINK_GET_NEXT_ID, &mut attr)?;
+    Ok(attr.next)
 }
 
 /// A program, as the kernel describes it.
@@ -161,23 +217,106 @@ pub fn program_info(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
     })
 }
 
+/// Opens what is pinned at that path, whatever it is.
+pub fn open_pinned(path: &str) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Attr {
+        path: u64,
+        fd: RawFd,
+        flags: u32,
+    }
+    let path = CString::new(path)?;
+    let mut attr = Attr {
+        path: path.as_ptr() as u64,
+        fd: 0,
+        flags: 0,
+    };
+    let fd = call(OBJ_GET, &mut attr)?;
+    // SAFETY: BPF_OBJ_GET gave a new descriptor, which nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Pins something at a path on a BPF filesystem.
+pub fn pin(object: BorrowedFd<'_>, path: &str) -> io::Result<()> {
+    #[repr(C)]
+    struct Attr {
+        path: u64,
+        fd: RawFd,
+        flags: u32,
+    }
+    let path = CString::new(path)?;
+    let mut attr = Attr {
+        path: path.as_ptr() as u64,
+        fd: object.as_raw_fd(),
+        flags: 0,
+    };
+    call(OBJ_PIN, &mut attr).map(drop)
+}
+
+/// Makes an array of so many programs, all of one kind.
+pub fn program_array(places: u32) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Attr {
+        kind: u32,
+        key: u32,
+        value: u32,
+        places: u32,
+    }
+    let mut attr = Attr {
+        kind: PROGRAM_ARRAY,
+        key: 4,
+        value: 4,
+        places,
+    };
+    let fd = call(MAP_CREATE, &mut attr)?;
+    // SAFETY: BPF_MAP_CREATE gave a new descriptor, which nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Opens the program of that number. Needs CAP_SYS_ADMIN.
 pub fn program_by_id(id: u32) -> io::Result<OwnedFd> {
+    by_id(PROG_GET_FD_BY_ID, id)
+}
+
+fn by_id(command: i32, id: u32) -> io::Result<OwnedFd> {
     #[repr(C)]
     struct Attr {
         id: u32,
         next: u32,
         flags: u32,
     }
-    let mut attr = Attr { id, next: 0, flags: 0 };
-    let fd = call(PROG_GET_FD_BY_ID, &mut attr)?;
-    // SAFETY: BPF_PROG_GET_FD_BY_ID gave a new descriptor, which nobody else knows.
+    let mut attr = Attr {
+        id,
+        next: 0,
+        flags: 0,
+    };
+    let fd = call(command, &mut attr)?;
+    // SAFETY: both commands that open by number give a new descriptor, which nobody else knows.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Writes one element of an array map. `value` has the map's value size: the caller knows the map.
 pub fn write(map: BorrowedFd<'_>, index: u32, value: &[u8]) -> io::Result<()> {
     element(MAP_UPDATE_ELEM, map, index, value.as_ptr() as u64)
+}
+
+/// A side as the bytes of `SIDES`' element.
+pub fn side_bytes(side: &Side) -> &[u8] {
+    const HEAD: usize = 2 * 8 + 4 * 4 + size_of::<abi::hash::Key>();
+    const _: () = assert!(
+        size_of::<Side>() == HEAD + VIPS * 32 + SERVICES * 40 + BACKENDS * 64 + POOLS * BACKENDS,
+        "no padding, which would be bytes without a value"
+    );
+    // SAFETY: `Side` is `repr(C)`, of integers only and without padding, so all its bytes are initialised; the slice
+    // lives as long as the borrow.
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(side).cast(), size_of::<Side>()) }
+}
+
+/// A ring as the bytes of `RINGS`' element.
+pub fn ring_bytes(ring: &Ring) -> &[u8] {
+    const _: () = assert!(size_of::<Ring>() == RING_ROOM * 2);
+    // SAFETY: an array of integers has no padding; the slice lives as long as the borrow.
+    unsafe { std::slice::from_raw_parts(ring.as_ptr().cast(), size_of::<Ring>()) }
 }
 
 /// Reads one element of an array map into `value`, which has the map's value size (rounded up to 8 bytes, times the
@@ -189,6 +328,16 @@ pub fn read(map: BorrowedFd<'_>, index: u32, value: &mut [u8]) -> io::Result<()>
 /// Puts a program into an array of programs.
 pub fn set_program(array: BorrowedFd<'_>, index: u32, program: BorrowedFd<'_>) -> io::Result<()> {
     write(array, index, &program.as_raw_fd().to_ne_bytes())
+}
+
+/// The number of the program in a place of an array of programs.
+pub fn program_in(array: BorrowedFd<'_>, index: u32) -> io::Result<Option<u32>> {
+    let mut id = [0; 4];
+    match read(array, index, &mut id) {
+        Ok(()) => Ok(Some(u32::from_ne_bytes(id))),
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 /// Empties a place in an array of programs. An empty one stays empty.

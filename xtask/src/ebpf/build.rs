@@ -36,6 +36,7 @@ pub(crate) fn build(route: &Route) -> Result<()> {
     cmd::run(&mut cargo).with_context(|| format!("with {route}"))?;
     let release = target_dir.join(TARGET).join("release");
     take(&release.join("lb"), &paths::ebpf_object())?;
+    take(&release.join("lb-steer"), &paths::ebpf_steer_object())?;
     take(&release.join("lb-bench"), &paths::ebpf_bench_object())
 }
 

@@ -12,6 +12,7 @@ use crate::{cmd, paths};
 use anyhow::{Context, Result, bail};
 use std::env;
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 pub(crate) use build::build;
@@ -35,7 +36,7 @@ pub(crate) fn set_up(apt: &Apt) -> Result<Route> {
     Ok(route)
 }
 
-/// Builds the object, with all set-up, or copies the one that `LB_EBPF_OBJECT` names.
+/// Builds the objects, with all set-up, or copies the one that `LB_EBPF_OBJECT` names and the `steer.o` beside it.
 pub(crate) fn object(apt: &Apt) -> Result<()> {
     let place = paths::ebpf_object();
     if let Some(parent) = place.parent() {
@@ -44,6 +45,11 @@ pub(crate) fn object(apt: &Apt) -> Result<()> {
     if let Some(ready) = env::var_os(OBJECT) {
         fs::copy(&ready, &place).with_context(|| format!("{OBJECT}={}", ready.display()))?;
         cmd::say(format!("{} is a copy of {}", place.display(), ready.display()));
+        // The smaller one that belongs to it.
+        let steer = paths::ebpf_steer_object();
+        let beside = PathBuf::from(ready).with_file_name("steer.o");
+        fs::copy(&beside, &steer).with_context(|| format!("{}, beside {OBJECT}", beside.display()))?;
+        cmd::say(format!("{} is a copy of {}", steer.display(), beside.display()));
         return Ok(());
     }
     build(&set_up(apt)?)

@@ -55,6 +55,12 @@ const RULES: &[Rule] = &[
         minutes: 5,
     },
     Rule {
+        suite: "lb-userspace/xdp_kernel",
+        place: Place::Both,
+        threads: None,
+        minutes: 5,
+    },
+    Rule {
         suite: "lb-userspace/vrrp_driver",
         place: Place::Here,
         threads: Some(1),
@@ -63,6 +69,13 @@ const RULES: &[Rule] = &[
     Rule {
         suite: "lb-tests/ipvs",
         place: Place::Guest,
+        threads: Some(1),
+        minutes: 10,
+    },
+    // Thousands of connections at a time, and their answers are timed.
+    Rule {
+        suite: "lb-tests/xdp",
+        place: Place::Here,
         threads: Some(1),
         minutes: 10,
     },

@@ -3,7 +3,7 @@
 //! A program that is a file here is packed with its shared libraries; any other name is looked for in the guest.
 use super::SetUp;
 use crate::vm::console::Line;
-use crate::vm::{self, Image, Machine};
+use crate::vm::{self, Clock, Image, Machine};
 use crate::{cargo, cmd, lab, tools};
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -33,6 +33,9 @@ pub(crate) struct Vm {
     /// Processors of the guest.
     #[arg(long, default_value_t = 2)]
     cpus: u32,
+    /// Let the guest's clock count instructions, one a nanosecond: figures that are the same at each run.
+    #[arg(long)]
+    icount: bool,
     /// What to run, or, with a single word that has spaces in it, a line for `sh -c`.
     #[arg(last = true, required = true)]
     command: Vec<String>,
@@ -47,6 +50,9 @@ impl Vm {
         let mut machine = Machine::prepare(&apt, &vm_init)?;
         machine.memory_mb = self.memory;
         machine.cpus = self.cpus;
+        if self.icount {
+            machine.clock = Clock::Instructions;
+        }
         let image = self.image(&vm_init)?;
         cmd::say(format!("booting {}", machine.describe()));
         let limit = Duration::from_secs(self.timeout);

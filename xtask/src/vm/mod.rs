@@ -10,4 +10,4 @@ pub(crate) mod modules;
 pub(crate) mod qemu;
 
 pub(crate) use image::{Command, Image};
-pub(crate) use qemu::Machine;
+pub(crate) use qemu::{Clock, Machine};

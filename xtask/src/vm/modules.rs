@@ -17,6 +17,8 @@ const WANTED: &[&str] = &[
     "veth",
     "dummy",
     "macvlan",
+    "8021q",
+    "bonding",
     "ip_vs",
     "ip_vs_*",
     "nf_conntrack",

@@ -1,5 +1,6 @@
 //! `vrrpInstances[]` of the native file.
 use super::super::duration::GoDuration;
+use super::{Notify, Track};
 use crate::spec::ChecksumForm;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -50,7 +51,8 @@ pub struct VrrpInstance {
     /// The same in whole seconds, as k0s spells it. Give one of the two.
     #[cfg_attr(feature = "serde", schemars(range(min = 1, max = 255)))]
     pub advert_interval_seconds: Option<i64>,
-    /// VRRPv2's password of 1 to 8 bytes. It travels in clear text: it keeps mistakes out, not attackers.
+    /// VRRPv2's password of 1 to 8 bytes. It travels in clear text: it keeps mistakes out, not attackers. The XDP
+    /// datapath's hash is made of it where there is no xdp.hashSeed.
     #[cfg_attr(feature = "serde", schemars(length(min = 1, max = 8)))]
     pub auth_pass: Option<String>,
     /// The address that unicast adverts leave from. Default: the interface's first of the family.
@@ -65,8 +67,10 @@ pub struct VrrpInstance {
     pub address_label: Option<i64>,
     /// Gratuitous ARP and unsolicited neighbour advertisements.
     pub garp: Option<Garp>,
-    /// What else must be up.
+    /// What else its priority depends on. Left out: whether it can serve its virtual servers, where it has any.
     pub track: Option<Vec<Track>>,
+    /// Who is told of its changes of state, in order.
+    pub notify: Option<Vec<Notify>>,
 }
 
 /// Gratuitous ARP and unsolicited neighbour advertisements at takeover.
@@ -86,21 +90,4 @@ pub struct Garp {
     pub refresh: Option<GoDuration>,
     /// Between two rounds of a burst. Default: 50ms.
     pub interval: Option<GoDuration>,
-}
-
-/// Something whose failure takes the instance out of the election or lowers its priority.
-#[derive(Clone, Debug, Default, PartialEq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(Serialize, Deserialize, JsonSchema),
-    serde(rename_all = "camelCase", deny_unknown_fields)
-)]
-pub struct Track {
-    /// An interface's name.
-    #[cfg_attr(feature = "serde", schemars(required))]
-    pub interface: Option<String>,
-    /// 0: a fault while it is down. -253 to -1: added to the priority while it is down. 1 to 253: added while it is
-    /// up. Default: 0.
-    #[cfg_attr(feature = "serde", schemars(range(min = -253, max = 253)))]
-    pub weight: Option<i64>,
 }

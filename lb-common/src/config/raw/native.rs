@@ -1,6 +1,8 @@
 //! The native file: `apiVersion: cplb.io/v1alpha1`, `kind: ControlPlaneLoadBalancer`.
 use super::super::duration::GoDuration;
-use super::{VirtualServer, VrrpInstance};
+use super::{Proxy, VirtualServer, VrrpInstance};
+#[cfg(feature = "serde")]
+use crate::spec::XdpMode;
 use alloc::string::String;
 use alloc::vec::Vec;
 #[cfg(feature = "serde")]
@@ -61,6 +63,10 @@ pub struct Spec {
     pub connection_sync: Option<ConnectionSync>,
     /// IPVS's protocol timeouts of the whole network namespace. Left out: the kernel's.
     pub ipvs_timeouts: Option<IpvsTimeouts>,
+    /// What the XDP datapath is told besides its virtual servers.
+    pub xdp: Option<Xdp>,
+    /// What all virtual servers with datapath proxy share.
+    pub proxy: Option<alloc::boxed::Box<Proxy>>,
     /// The Kubernetes API server.
     pub api: Option<Api>,
 }
@@ -131,4 +137,46 @@ pub struct IpvsTimeouts {
     pub tcp_fin: Option<GoDuration>,
     /// UDP after the last datagram. 0s or left out: as the kernel has it.
     pub udp: Option<GoDuration>,
+}
+
+/// What the XDP datapath is told besides its virtual servers.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize, JsonSchema),
+    serde(rename_all = "camelCase", deny_unknown_fields)
+)]
+pub struct Xdp {
+    /// A secret of at least 16 characters, the same on all nodes: who knows it can aim connections at one real server.
+    /// Another one moves every connection. Default: made of an instance's virtualRouterID, first virtual IP and authPass.
+    #[cfg_attr(feature = "serde", schemars(length(min = 16)))]
+    pub hash_seed: Option<String>,
+    /// auto: in the driver where it can, else above it. native: in the driver, or not at all. generic: above any driver,
+    /// slower. Default: auto.
+    #[cfg_attr(feature = "serde", schemars(with = "Option<XdpMode>"))]
+    pub mode: Option<String>,
+    /// Path of a pinned XDP program that sees what ours passes. Left out: the kernel alone does.
+    #[cfg_attr(feature = "serde", schemars(length(min = 2)))]
+    pub next: Option<String>,
+    /// A place in another XDP program's array, where ours is put instead of being attached.
+    pub root_array: Option<RootArray>,
+}
+
+/// A place in the program array of an XDP program that is attached already.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize, JsonSchema),
+    serde(rename_all = "camelCase", deny_unknown_fields)
+)]
+pub struct RootArray {
+    /// Where the array is pinned.
+    #[cfg_attr(feature = "serde", schemars(required, length(min = 2)))]
+    pub path: Option<String>,
+    /// Which of its entries; nobody else's.
+    #[cfg_attr(
+        feature = "serde",
+        schemars(required, range(min = 0, max = 4_294_967_295_u32))
+    )]
+    pub index: Option<i64>,
 }

@@ -8,14 +8,14 @@ use super::super::RealServerSource;
 use super::super::facts::Facts;
 use super::super::path::Path;
 use super::super::problem::{Findings, Place, Problem};
-use super::super::raw::{RealServer as RawServer, VirtualServer as Raw};
+use super::super::raw::{RealServer as RawServer, SorryServer, VirtualServer as Raw};
 use super::{Draft, Instances, at_most, number};
 
 use crate::model::{Family, Forwarding, ServiceKey};
-use crate::spec::{RealServer, Transport};
+use crate::spec::{DatapathKind, RealServer, Transport};
 use alloc::format;
 use alloc::vec::Vec;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Of one virtual server.
 const MAX_REAL_SERVERS: usize = 1024;
@@ -26,6 +26,7 @@ pub(super) struct Seat<'a> {
     pub(super) at: &'a Path,
     pub(super) key: ServiceKey,
     pub(super) forwarding: Forwarding,
+    pub(super) datapath: DatapathKind,
     /// Index into the sound instances.
     pub(super) instance: usize,
 }
@@ -33,6 +34,11 @@ pub(super) struct Seat<'a> {
 impl Seat<'_> {
     const fn family(&self) -> Family {
         Family::of(self.key.address)
+    }
+
+    /// Whether real servers may be of either family: a proxy connects to them by itself.
+    fn mixes(&self) -> bool {
+        self.datapath == DatapathKind::Proxy
     }
 }
 
@@ -61,11 +67,16 @@ pub(super) fn check(
         (named(all, seat, flags, f)?, RealServerSource::Flags)
     } else if let Some(listed) = listed {
         (from_file(all, seat, listed, f)?, RealServerSource::File)
-    } else if let Some((candidates, source)) = derived(d, all, facts, seat) {
+    } else if let Some((candidates, source)) = derived(d, all, facts, seat, seat.family())
+        .or_else(|| derived(d, all, facts, seat, other(seat.family())).filter(|_| seat.mixes()))
+    {
         (named(all, seat, candidates, f)?, source)
     } else {
         (Vec::new(), RealServerSource::File)
     };
+    if servers.is_empty() && seat.datapath == DatapathKind::Proxy && !d.dialect.is_native() {
+        return Some((own(seat), RealServerSource::Own));
+    }
     if servers.is_empty() {
         if all.complete {
             let message = format!("{} has no real servers", seat.key);
@@ -78,11 +89,27 @@ pub(super) fn check(
     Some((servers, source))
 }
 
+/// What k0s's proxy begins with and, without a cluster to ask, goes on with: the API server beside it.
+fn own(seat: &Seat<'_>) -> Vec<RealServer> {
+    let address = match seat.family() {
+        Family::Ipv4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        Family::Ipv6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    };
+    [RealServer::new(address, seat.key.port)].into()
+}
+
+const fn other(family: Family) -> Family {
+    match family {
+        Family::Ipv4 => Family::Ipv6,
+        Family::Ipv6 => Family::Ipv4,
+    }
+}
+
 fn from_flags(facts: &Facts, seat: &Seat<'_>) -> Vec<Candidate> {
     let own = facts
         .backends
         .iter()
-        .filter(|b| Family::of(b.address) == seat.family());
+        .filter(|b| seat.mixes() || Family::of(b.address) == seat.family());
     own.map(|b| Candidate {
         address: b.address,
         port: b.port,
@@ -97,9 +124,10 @@ fn derived(
     all: &Instances,
     facts: &Facts,
     seat: &Seat<'_>,
+    family: Family,
 ) -> Option<(Vec<Candidate>, RealServerSource)> {
     let controllers: Vec<Candidate> = (facts.controllers.iter())
-        .filter(|c| Family::of(c.address) == seat.family())
+        .filter(|c| Family::of(c.address) == family)
         .map(|c| Candidate {
             address: c.address,
             port: None,
@@ -119,7 +147,7 @@ fn derived(
         else {
             return None;
         };
-        if Family::of(*source) != seat.family() {
+        if Family::of(*source) != family {
             return None;
         }
         let at = d.instance_path(*i);
@@ -183,13 +211,7 @@ fn named(
             f.refuse(at(message).help(help));
             sound = false;
         }
-        out.push(RealServer {
-            address: c.address,
-            port,
-            weight: 1,
-            upper_threshold: 0,
-            lower_threshold: 0,
-        });
+        out.push(RealServer::new(c.address, port));
     }
     sound.then_some(out)
 }
@@ -245,6 +267,16 @@ fn from_file(
             f.refuse(Problem::new(&at.key(key_lower), message));
             continue;
         }
+        if seat.datapath == DatapathKind::Xdp && upper.is_some_and(|u: u32| u > 0) {
+            let message = "datapath xdp counts no connections, so it cannot stop at a threshold";
+            f.refuse(Problem::new(&at.key(key_upper), message).help("remove it, or write datapath: ipvs"));
+            continue;
+        }
+        let check_port = raw
+            .check_port
+            .map(|p| f.take(super::port(p, &at.key("checkPort"), "checkPort")));
+        let check_address =
+            (raw.check_address.as_ref()).map(|a| f.take(checked_at(all, a, &at.key("checkAddress"))));
         let (Some(address), Some(port), Some(weight), Some(upper_threshold), Some(lower_threshold)) =
             (address, port, weight, upper, lower)
         else {
@@ -263,6 +295,8 @@ fn from_file(
             weight,
             upper_threshold,
             lower_threshold,
+            check_address: check_address.flatten(),
+            check_port: check_port.flatten(),
         });
     }
     (out.len() == listed.len()).then_some(out)
@@ -279,7 +313,7 @@ fn address(all: &Instances, seat: &Seat<'_>, raw: &RawServer, at: &Path) -> Resu
         Problem::new(at, format!("invalid IP address: {text}"))
             .help("names are not looked up here: write the address")
     })?;
-    if Family::of(address) != seat.family() {
+    if Family::of(address) != seat.family() && !seat.mixes() {
         let message = format!(
             "{address} is {}, but the virtual server is {}",
             Family::of(address),
@@ -303,7 +337,49 @@ fn address(all: &Instances, seat: &Seat<'_>, raw: &RawServer, at: &Path) -> Resu
     Ok(address)
 }
 
-fn is_vip(all: &Instances, address: IpAddr) -> bool {
+/// A check never asks the balanced address: whoever holds it would answer.
+fn checked_at(all: &Instances, text: &str, at: &Path) -> Result<IpAddr, Problem> {
+    let address: IpAddr = text
+        .parse()
+        .map_err(|_| Problem::new(at, format!("invalid IP address: {text}")))?;
+    if is_vip(all, address) {
+        let message = format!("{address} is a virtual IP: whichever node holds it would answer");
+        return Err(Problem::new(at, message).help("write an address that this real server keeps for itself"));
+    }
+    if address.is_unspecified() || address.is_multicast() {
+        return Err(Problem::new(
+            at,
+            format!("{address} is not the address of one machine"),
+        ));
+    }
+    Ok(address)
+}
+
+/// Who serves while the quorum is lost. `None`: it has problems, and they are noted.
+pub(super) fn sorry(
+    all: &Instances,
+    seat: &Seat<'_>,
+    raw: &SorryServer,
+    at: &Path,
+    f: &mut Findings,
+) -> Option<RealServer> {
+    let like_one = RawServer {
+        address: raw.address.clone(),
+        ..RawServer::default()
+    };
+    let address = f.take(address(all, seat, &like_one, &at.key("address")));
+    let at_port = at.key("port");
+    let port = raw.port.map_or(Some(seat.key.port), |p| {
+        f.take(number(p, 0, 65535, &at_port, "port"))
+    })?;
+    if let Some((message, help)) = wrong_port(seat, port) {
+        f.refuse(Problem::new(&at_port, message).help(help));
+        return None;
+    }
+    Some(RealServer::new(address?, port))
+}
+
+pub(super) fn is_vip(all: &Instances, address: IpAddr) -> bool {
     all.list
         .iter()
         .any(|(_, i)| i.virtual_ips.iter().any(|v| v.addr() == address))
@@ -328,6 +404,8 @@ fn wrong_port(seat: &Seat<'_>, port: u16) -> Option<(alloc::string::String, &'st
 
 /// Flags that no virtual server can use are not ignored silently.
 pub(super) fn unused_flags(d: &Draft, facts: &Facts, f: &mut Findings) {
+    // A proxy's real servers are of either family.
+    let mixes = d.servers.iter().any(|s| s.datapath.as_deref() == Some("proxy"));
     for b in &facts.backends {
         let family = Family::of(b.address);
         let addresses = d
@@ -339,7 +417,7 @@ pub(super) fn unused_flags(d: &Draft, facts: &Facts, f: &mut Findings) {
                 b.flag(),
                 "no effect: the file has no virtualServers",
             ));
-        } else if !addresses.map(Family::of).any(|other| other == family) {
+        } else if !mixes && !addresses.map(Family::of).any(|other| other == family) {
             f.warn(Problem::flag(
                 b.flag(),
                 format!("no effect: no virtual server is {family}"),

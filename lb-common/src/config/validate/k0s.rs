@@ -3,10 +3,12 @@ use super::super::duration::GoDuration;
 use super::super::path::Path;
 use super::super::problem::{Findings, Problem};
 use super::super::raw::k0s::{Api, ClusterConfig, ControlPlaneLoadBalancing, K0sServer, Keepalived};
-use super::super::raw::{HealthCheck, VirtualServer};
+use super::super::raw::{HealthCheck, Proxy, VirtualServer};
 use super::{Dialect, Draft, bad_name, is_name, port};
+use crate::model::IpPrefix;
+use alloc::collections::BTreeSet;
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
@@ -62,12 +64,22 @@ pub(super) fn lower(
     proxy_port(&keepalived, api_port, &base, f);
     templates(&keepalived, &base, f);
     own_address(&api, &keepalived, &at.key("api").key("address"), f);
-    let servers = keepalived.virtual_servers.unwrap_or_default();
-    let servers = servers
-        .iter()
-        .enumerate()
-        .map(|(i, s)| server(s, &base.key("virtualServers").index(i), f))
-        .collect();
+    let proxied = is_proxied(&keepalived);
+    let listed = keepalived.virtual_servers.as_deref().unwrap_or_default();
+    let servers = if proxied {
+        proxied_servers(&keepalived)
+    } else {
+        let listed = listed.iter().enumerate();
+        listed
+            .map(|(i, s)| server(s, &base.key("virtualServers").index(i), f))
+            .collect()
+    };
+    let port = bind_port(&keepalived);
+    // Out of range is refused above, in k0s's words.
+    let proxy = (proxied && !servers.is_empty() && u16::try_from(port).is_ok()).then(|| Proxy {
+        bind_port: Some(port),
+        ..Proxy::default()
+    });
     Some(Draft {
         dialect,
         name,
@@ -84,6 +96,8 @@ pub(super) fn lower(
         sync_groups: Vec::new(),
         connection_sync: None,
         timeouts: None,
+        xdp: None,
+        proxy,
     })
 }
 
@@ -150,29 +164,46 @@ fn load_balancer(k: &Keepalived, enabled: bool, at: &Path, f: &mut Findings) {
     } else if enabled && !servers && !instances {
         let message = "No VRRP instances or virtual servers defined, skipping keepalived start";
         f.warn(Problem::new(at, message).help("there is nothing to do until vrrpInstances are given"));
-    } else if enabled && !servers && !disabled {
-        let message = "without virtualServers k0s would start its userspace proxy, which this build does not have: \
-                       the virtual IP alone is carried";
-        f.warn(
-            Problem::new(&at.key("virtualServers"), message)
-                .help("add virtualServers with the virtual IP as ipAddress, or disableLoadBalancer: true if that is meant"),
-        );
     }
+}
+
+/// k0s balances by its userspace proxy unless it is told otherwise.
+fn is_proxied(k: &Keepalived) -> bool {
+    k.disable_load_balancer != Some(true) && k.virtual_servers.as_ref().is_none_or(Vec::is_empty)
+}
+
+fn bind_port(k: &Keepalived) -> i64 {
+    k.user_space_proxy_bind_port.filter(|p| *p != 0).unwrap_or(6444)
+}
+
+/// One for each virtual IP, on the API server's port. One that is no address is refused where it is written.
+fn proxied_servers(k: &Keepalived) -> Vec<VirtualServer> {
+    let instances = k.vrrp_instances.iter().flatten();
+    let addresses = instances.flat_map(|i| i.virtual_ips.iter().flatten());
+    // Written twice, it is refused where it is.
+    let addresses: BTreeSet<_> = addresses
+        .filter_map(|vip| vip.parse::<IpPrefix>().ok())
+        .map(|vip| vip.addr())
+        .collect();
+    addresses
+        .into_iter()
+        .map(|vip| VirtualServer {
+            ip_address: Some(vip.to_string()),
+            datapath: Some("proxy".into()),
+            ..VirtualServer::default()
+        })
+        .collect()
 }
 
 fn proxy_port(k: &Keepalived, api_port: Option<u16>, at: &Path, f: &mut Findings) {
     let at = at.key("userSpaceProxyBindPort");
-    let port = match k.user_space_proxy_bind_port {
-        Some(p) if p != 0 => {
-            f.warn(Problem::new(
-                &at,
-                "userSpaceProxyBindPort has no effect: the userspace proxy is not part of this build yet",
-            ));
-            p
-        }
-        Some(_) | None => 6444,
-    };
-    let used = k.disable_load_balancer != Some(true) && k.virtual_servers.as_ref().is_none_or(Vec::is_empty);
+    let port = bind_port(k);
+    let used = is_proxied(k);
+    if !used && k.user_space_proxy_bind_port.is_some_and(|p| p != 0) {
+        let message = "userSpaceProxyBindPort has no effect: there is no userspace proxy with virtualServers or \
+                       disableLoadBalancer";
+        f.warn(Problem::new(&at, message));
+    }
     if !(1..=65535).contains(&port) {
         f.refuse(Problem::new(
             &at,

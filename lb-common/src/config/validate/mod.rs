@@ -4,24 +4,30 @@ mod advert;
 mod backends;
 mod cross;
 mod extras;
+mod health;
 mod instance;
 mod k0s;
 mod policy;
+mod program;
+mod proxy;
 mod server;
 #[cfg(test)]
 mod tests;
+mod track;
 mod unicast;
+mod xdp;
 
 use super::facts::Facts;
 use super::path::Path;
 use super::problem::{Findings, Problem};
 use super::raw::k0s::ClusterConfig;
-use super::raw::{ConnectionSync, File, IpvsTimeouts, SyncGroup, VirtualServer, VrrpInstance, native};
+use super::raw::{ConnectionSync, File, IpvsTimeouts, Proxy, SyncGroup, VirtualServer, VrrpInstance, Xdp, native};
 use super::{Valid, facts};
 use crate::spec::{Instance, Spec};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use program::program;
 
 /// Whose rules hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +64,8 @@ struct Draft {
     sync_groups: Vec<SyncGroup>,
     connection_sync: Option<ConnectionSync>,
     timeouts: Option<IpvsTimeouts>,
+    xdp: Option<Xdp>,
+    proxy: Option<Proxy>,
 }
 
 impl Draft {
@@ -155,6 +163,8 @@ fn native(file: &native::ControlPlaneLoadBalancer, f: &mut Findings) -> Option<D
         sync_groups: spec.sync_groups.clone().unwrap_or_default(),
         connection_sync: spec.connection_sync.clone(),
         timeouts: spec.ipvs_timeouts.clone(),
+        xdp: spec.xdp.clone(),
+        proxy: spec.proxy.as_deref().cloned(),
         base,
     })
 }
@@ -165,7 +175,8 @@ fn assemble(d: &Draft, facts: &Facts, f: &mut Findings) -> Option<(Spec, Vec<sup
     }
     let mut list = Vec::new();
     for (i, raw) in d.instances.iter().enumerate() {
-        if let Some(instance) = instance::check(d.dialect, raw, i, &d.instance_path(i), f) {
+        let place = (i, &d.instance_path(i));
+        if let Some(instance) = instance::check(d.dialect, raw, place, &d.servers, f) {
             list.push((i, instance));
         }
     }
@@ -177,6 +188,8 @@ fn assemble(d: &Draft, facts: &Facts, f: &mut Findings) -> Option<(Spec, Vec<sup
     let sync_groups = extras::sync_groups(d, &all, f);
     let connection_sync = extras::connection_sync(d, &all, f);
     let timeouts = extras::timeouts(d, f);
+    let xdp = xdp::block(d, f);
+    let proxy = proxy::block(d, f);
     let (virtual_servers, sources) = server::check_all(d, &all, facts, f);
     if !f.problems.is_empty() || !all.complete {
         return None;
@@ -189,8 +202,11 @@ fn assemble(d: &Draft, facts: &Facts, f: &mut Findings) -> Option<(Spec, Vec<sup
         virtual_servers,
         connection_sync,
         timeouts,
-        xdp: crate::spec::Xdp::default(),
+        xdp: xdp?,
+        proxy: proxy?,
     };
+    xdp::whole(d, &spec, f);
+    proxy::whole(d, &spec, f);
     Some((spec, sources))
 }
 
@@ -243,6 +259,10 @@ fn number<T: TryFrom<i64>>(value: i64, min: i64, max: i64, at: &Path, what: &str
         return Err(wrong());
     }
     T::try_from(value).map_err(|_| wrong())
+}
+
+fn one_of(names: &[&str]) -> String {
+    format!("write one of {}", names.join(", "))
 }
 
 fn port(value: i64, at: &Path, what: &str) -> Result<u16, Problem> {

@@ -1,10 +1,15 @@
 //! How one port of a virtual server is balanced: what its own policy says, else what the server says, else the default.
 use super::super::path::Path;
 use super::super::problem::{Findings, Problem};
-use super::super::raw::{Granularity, HealthCheck as RawCheck, PortPolicy, Tunnel, VirtualServer};
-use super::{Dialect, advert, number, port};
+use super::super::raw::server::{MAGLEV, SOURCE};
+use super::super::raw::{
+    Granularity, HealthCheck as RawCheck, PortPolicy, SorryServer, Tunnel, VirtualServer,
+};
+use super::health::{self, Subject};
+use super::{Dialect, advert, number, one_of, port, proxy, xdp};
+use crate::health::Probe;
 use crate::model::{Family, Forwarding, Persistence, Protocol, Scheduler, SchedulerFlags, TunnelType};
-use crate::spec::{DatapathKind, HealthCheck, HealthCheckKind};
+use crate::spec::{DatapathKind, HealthCheck, ProxyProtocol};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -13,20 +18,20 @@ use core::time::Duration;
 
 /// Those that k0s lets through.
 const K0S_SCHEDULERS: &[&str] = &["rr", "wrr", "lc", "wlc", "lblc", "dh", "sh", "sed", "nq"];
-/// Checks that are planned, so that asking for one is no typing mistake.
-const PLANNED_CHECKS: &[&str] = &["tls", "http", "https", "exec"];
 
 /// A server and, where one port has it, a policy on top.
 pub(super) struct Layers<'a> {
     pub(super) dialect: Dialect,
     pub(super) server: (&'a VirtualServer, Path),
     pub(super) port: Option<(&'a PortPolicy, Path)>,
+    /// It is the API server's port.
+    pub(super) api: bool,
 }
 
 /// What a layer says, and where it does.
-struct Given<'a, T> {
-    value: &'a T,
-    at: Path,
+pub(super) struct Given<'a, T> {
+    pub(super) value: &'a T,
+    pub(super) at: Path,
     by_port: bool,
 }
 
@@ -62,31 +67,101 @@ pub(super) struct Policy {
     pub(super) flags: SchedulerFlags,
     pub(super) forwarding: Forwarding,
     pub(super) persistence: Option<Persistence>,
+    pub(super) care: Care,
+    pub(super) proxy_protocol: ProxyProtocol,
+}
+
+/// Which real servers are used, by their health.
+pub(super) struct Care {
     pub(super) health_check: HealthCheck,
+    pub(super) slow_start: Duration,
+    pub(super) quorum: Option<u32>,
+    pub(super) hysteresis: u32,
+    /// As it is in the file, and where.
+    pub(super) sorry_server: Option<(SorryServer, Path)>,
+    /// Where the quorum is, for problems with its value.
+    pub(super) quorum_at: Path,
 }
 
 /// `None`: it has problems, and they are noted.
 pub(super) fn check(l: &Layers<'_>, family: Family, f: &mut Findings) -> Option<Policy> {
     let protocol = protocol(l, f);
     let datapath = datapath(l, f);
-    let scheduler = scheduler(l, f);
+    let header = given!(l, proxy_protocol, "proxyProtocol");
+    let proxy_protocol = proxy::protocol(header.as_ref(), datapath, f);
+    if datapath == Some(DatapathKind::Proxy) {
+        let scheduler = proxy::policy(&asked(l), protocol, f);
+        let care = care(l, protocol, family, None, f);
+        return Some(Policy {
+            protocol: protocol?,
+            datapath: DatapathKind::Proxy,
+            scheduler: scheduler?,
+            flags: SchedulerFlags::default(),
+            // It opens connections of its own, so real servers need not know of the virtual IP, and ports may differ.
+            forwarding: Forwarding::Nat,
+            persistence: None,
+            care: care?,
+            proxy_protocol: proxy_protocol?,
+        });
+    }
+    let insists = datapath == Some(DatapathKind::Xdp);
+    let scheduler = scheduler(l, insists, f);
     let flags = scheduler.and_then(|s| flags(l, s, protocol, f));
     let forwarding = forwarding(l, f);
     let persistence = persistence(l, family, f);
-    let health_check = health_check(l, protocol, f);
-    Some(Policy {
+    // XDP has no scheduler of the kernel's, and takes any weight.
+    let by_ipvs = scheduler.zip(flags).filter(|_| !insists);
+    let care = care(l, protocol, family, by_ipvs, f);
+    let policy = Policy {
         protocol: protocol?,
         datapath: datapath?,
         scheduler: scheduler?,
         flags: flags?,
         forwarding: forwarding?,
         persistence: persistence?,
-        health_check: health_check?,
-    })
+        care: care?,
+        proxy_protocol: proxy_protocol?,
+    };
+    (!insists || xdp::policy(&policy, &places(l), f)).then_some(policy)
 }
 
-fn one_of(names: &[&str]) -> String {
-    format!("write one of {}", names.join(", "))
+/// Where the layers say what the XDP datapath has to look at.
+fn places<'a>(l: &'a Layers<'_>) -> xdp::Places<'a> {
+    let kind = given!(l, lb_kind, "lbKind");
+    let tunnel = given!(l, tunnel, "tunnel").filter(|g| !g.outdated_by(kind.as_ref()));
+    xdp::Places {
+        datapath: given!(l, datapath, "datapath").map_or_else(|| l.server.1.clone(), |g| g.at),
+        protocol: given!(l, protocol, "protocol").map(|g| g.at),
+        tunnel: tunnel.map(|g| g.at.key("type")),
+        forwarding: kind.map(|g| g.at),
+        flags: flags_given(l),
+        persistence: given!(l, persistence_timeout_seconds, "persistenceTimeoutSeconds").map(|g| g.at),
+    }
+}
+
+/// What a server that insists on the proxy says of what is not the same there.
+fn asked<'a>(l: &'a Layers<'_>) -> proxy::Asked<'a> {
+    let datapath = given!(l, datapath, "datapath");
+    // Said for the ports of another datapath.
+    let meant = |by_port: bool| by_port || !datapath.as_ref().is_some_and(|d| d.by_port);
+    proxy::Asked {
+        protocol: given!(l, protocol, "protocol").map(|g| g.at),
+        algorithm: given!(l, lb_algo, "lbAlgo").filter(|g| meant(g.by_port)),
+        flags: given!(l, scheduler_flags, "schedulerFlags")
+            .filter(|g| meant(g.by_port))
+            .map(|g| g.at),
+        forwarding: given!(l, lb_kind, "lbKind")
+            .filter(|g| meant(g.by_port))
+            .map(|g| g.at),
+        tunnel: given!(l, tunnel, "tunnel")
+            .filter(|g| meant(g.by_port))
+            .map(|g| g.at),
+        persistence: given!(l, persistence_timeout_seconds, "persistenceTimeoutSeconds")
+            .filter(|g| meant(g.by_port)),
+        datapath: datapath
+            .as_ref()
+            .map_or_else(|| l.server.1.clone(), |g| g.at.clone()),
+    }
 }
 
 fn protocol(l: &Layers<'_>, f: &mut Findings) -> Option<Protocol> {
@@ -108,11 +183,8 @@ fn datapath(l: &Layers<'_>, f: &mut Findings) -> Option<DatapathKind> {
     let problem = match g.value.as_str() {
         "auto" => return Some(DatapathKind::Auto),
         "ipvs" => return Some(DatapathKind::Ipvs),
-        "xdp" | "proxy" => Problem::new(
-            &g.at,
-            format!("the datapath {} is not in this build yet", g.value),
-        )
-        .help("write auto or ipvs"),
+        "xdp" => return Some(DatapathKind::Xdp),
+        "proxy" => return Some(DatapathKind::Proxy),
         other => Problem::new(&g.at, format!("{other:?} is no datapath"))
             .help(one_of(&["auto", "ipvs", "xdp", "proxy"])),
     };
@@ -120,11 +192,20 @@ fn datapath(l: &Layers<'_>, f: &mut Findings) -> Option<DatapathKind> {
     None
 }
 
-fn scheduler(l: &Layers<'_>, f: &mut Findings) -> Option<Scheduler> {
-    let Some(g) = given!(l, lb_algo, "lbAlgo") else {
+fn scheduler(l: &Layers<'_>, insists_on_xdp: bool, f: &mut Findings) -> Option<Scheduler> {
+    let given = given!(l, lb_algo, "lbAlgo");
+    if insists_on_xdp {
+        let datapath = given!(l, datapath, "datapath");
+        return xdp::scheduler(given.filter(|g| !g.outdated_by(datapath.as_ref())).as_ref(), f);
+    }
+    let Some(g) = given else {
         return Some(Scheduler::RoundRobin);
     };
-    let known = g.value.parse::<Scheduler>().ok();
+    let known = match g.value.as_str() {
+        MAGLEV => Some(Scheduler::MaglevHash),
+        SOURCE => Some(Scheduler::SourceHash),
+        name => name.parse().ok(),
+    };
     let allowed = |s: &Scheduler| l.dialect.is_native() || K0S_SCHEDULERS.contains(&s.name());
     if let Some(scheduler) = known.filter(allowed) {
         return Some(scheduler);
@@ -145,6 +226,16 @@ fn scheduler(l: &Layers<'_>, f: &mut Findings) -> Option<Scheduler> {
     None
 }
 
+/// Unless they are meant for another scheduler, or for that of another datapath.
+fn flags_given<'a>(l: &'a Layers<'_>) -> Option<Given<'a, Vec<String>>> {
+    let algorithm = given!(l, lb_algo, "lbAlgo");
+    let datapath = given!(l, datapath, "datapath");
+    let insists = datapath.as_ref().is_some_and(|d| d.value == "xdp");
+    given!(l, scheduler_flags, "schedulerFlags")
+        .filter(|g| !g.outdated_by(algorithm.as_ref()))
+        .filter(|g| !insists || !g.outdated_by(datapath.as_ref()))
+}
+
 fn flags(
     l: &Layers<'_>,
     scheduler: Scheduler,
@@ -152,9 +243,7 @@ fn flags(
     f: &mut Findings,
 ) -> Option<SchedulerFlags> {
     let mut flags = SchedulerFlags::default();
-    let main = given!(l, lb_algo, "lbAlgo");
-    let Some(g) = given!(l, scheduler_flags, "schedulerFlags").filter(|g| !g.outdated_by(main.as_ref()))
-    else {
+    let Some(g) = flags_given(l) else {
         return Some(flags);
     };
     let before = f.problems.len();
@@ -303,54 +392,106 @@ fn bits(value: &Granularity, family: Family, at: &Path) -> Result<u8, Problem> {
     }
 }
 
-fn health_check(l: &Layers<'_>, protocol: Option<Protocol>, f: &mut Findings) -> Option<HealthCheck> {
-    let default = if protocol.is_none_or(|p| p == Protocol::Tcp) {
-        HealthCheckKind::Tcp
-    } else {
-        HealthCheckKind::None
+/// `by_ipvs`: the kernel's scheduler, where one may be asked.
+fn care(
+    l: &Layers<'_>,
+    protocol: Option<Protocol>,
+    family: Family,
+    by_ipvs: Option<(Scheduler, SchedulerFlags)>,
+    f: &mut Findings,
+) -> Option<Care> {
+    let (check, at_check) = match given!(l, health_check, "healthCheck") {
+        Some(g) => (g.value.clone(), g.at),
+        None => (RawCheck::default(), l.server.1.key("healthCheck")),
     };
-    let none = RawCheck::default();
-    let (raw, at) = match given!(l, health_check, "healthCheck") {
-        Some(g) => (g.value, g.at),
-        None => (&none, l.server.1.key("healthCheck")),
+    let subject = Subject {
+        protocol,
+        family,
+        api: l.api,
     };
-    let kind = match raw.kind.as_deref() {
-        None => {
-            if default == HealthCheckKind::None {
-                let message = "real servers are not checked: there is no check for this protocol by itself";
-                f.warn(Problem::new(&at, message).help(
-                    "write healthCheck: {type: tcp} where they listen on TCP as well, else {type: none}",
-                ));
-            }
-            Some(default)
-        }
-        Some(text) => f.take(check_kind(text, &at.key("type"))),
-    };
-    let (shortest, hour) = (Duration::from_millis(10), Duration::from_secs(3600));
-    let second = Duration::from_secs(1);
-    let span = |v, key: &str, f: &mut Findings| f.take(advert::span(v, shortest, hour, &at.key(key), key));
-    let interval = raw.interval.map_or(Some(second), |v| span(v, "interval", f));
-    let timeout = raw.timeout.map_or(Some(second), |v| span(v, "timeout", f));
-    let rise = f.take(number(raw.rise.unwrap_or(1), 1, 255, &at.key("rise"), "rise"));
-    let fall = f.take(number(raw.fall.unwrap_or(3), 1, 255, &at.key("fall"), "fall"));
-    Some(HealthCheck {
-        kind: kind?,
-        interval: interval?,
-        timeout: timeout?,
-        rise: rise?,
-        fall: fall?,
+    let health_check = health::check(&check, subject, &at_check, f);
+    if let (Some(check), Some(by_ipvs)) = (&health_check, by_ipvs) {
+        drains(l.dialect, check, by_ipvs, &at_check, f);
+    }
+    let slow_start = slow_start(l, by_ipvs.map(|(scheduler, _)| scheduler), f);
+    let (quorum, quorum_at) = quorum(l, f);
+    let hysteresis = hysteresis(l, f);
+    Some(Care {
+        health_check: health_check?,
+        slow_start: slow_start?,
+        quorum: quorum?,
+        hysteresis: hysteresis?,
+        sorry_server: given!(l, sorry_server, "sorryServer").map(|g| (g.value.clone(), g.at)),
+        quorum_at,
     })
 }
 
-fn check_kind(text: &str, at: &Path) -> Result<HealthCheckKind, Problem> {
-    match text {
-        "tcp" => Ok(HealthCheckKind::Tcp),
-        "none" => Ok(HealthCheckKind::None),
-        t if PLANNED_CHECKS.contains(&t) => Err(Problem::new(
-            at,
-            format!("the health check {t} is not in this build yet"),
-        )
-        .help("write tcp or none")),
-        t => Err(Problem::new(at, format!("{t:?} is no health check")).help(one_of(&["tcp", "none"]))),
+/// A server that says that it is not ready is to keep its connections, which needs a weight of 0.
+fn drains(
+    dialect: Dialect,
+    check: &HealthCheck,
+    (scheduler, flags): (Scheduler, SchedulerFlags),
+    at: &Path,
+    f: &mut Findings,
+) {
+    let says_no = matches!(check.probe, Probe::Http(_) | Probe::Https(_) | Probe::Exec(_));
+    if !says_no || !scheduler.hashes() || flags.fallback {
+        return;
     }
+    let message = format!(
+        "a real server that says that it is not ready loses its connections at once: {scheduler} without a fallback \
+         refuses the clients of one that only keeps what it has"
+    );
+    let help = match scheduler {
+        Scheduler::DestinationHash => {
+            "take another lbAlgo; with one virtual IP dh sends everybody to one server".into()
+        }
+        other if dialect.is_native() => format!("write schedulerFlags: [{other}-fallback]"),
+        other => format!("a native file (cplb.io/v1alpha1) takes schedulerFlags: [{other}-fallback]"),
+    };
+    f.warn(Problem::new(at, message).help(help));
+}
+
+fn slow_start(l: &Layers<'_>, scheduler: Option<Scheduler>, f: &mut Findings) -> Option<Duration> {
+    let Some(g) = given!(l, slow_start, "slowStart") else {
+        return Some(Duration::ZERO);
+    };
+    let hour = Duration::from_secs(3600);
+    let over = f.take(advert::span(*g.value, Duration::ZERO, hour, &g.at, "slowStart"))?;
+    let weighs = scheduler.is_none_or(Scheduler::weighs);
+    if !over.is_zero() && !weighs {
+        let message = format!(
+            "slowStart has no effect with lbAlgo {}",
+            scheduler.map_or("", Scheduler::name)
+        );
+        f.warn(Problem::new(&g.at, message).help("write one that has regard to weights, such as wrr or wlc"));
+    }
+    Some(over)
+}
+
+/// The outer `None`: refused. With where it is or would be.
+#[expect(clippy::option_option, reason = "refused, none and some are three things")]
+fn quorum(l: &Layers<'_>, f: &mut Findings) -> (Option<Option<u32>>, Path) {
+    let Some(g) = given!(l, quorum, "quorum") else {
+        return (Some(None), l.server.1.key("quorum"));
+    };
+    let most = i64::from(u32::MAX);
+    let quorum = f.take(number(*g.value, 1, most, &g.at, "quorum"));
+    (quorum.map(Some), g.at)
+}
+
+fn hysteresis(l: &Layers<'_>, f: &mut Findings) -> Option<u32> {
+    let Some(g) = given!(l, hysteresis, "hysteresis") else {
+        return Some(0);
+    };
+    let quorum = given!(l, quorum, "quorum").map_or(1, |q| *q.value);
+    let most = i64::from(u32::MAX);
+    let hysteresis: u32 = f.take(number(*g.value, 0, most, &g.at, "hysteresis"))?;
+    if i64::from(hysteresis) >= quorum {
+        let message =
+            format!("hysteresis {hysteresis} is not below the quorum of {quorum}: it could never be lost");
+        f.refuse(Problem::new(&g.at, message));
+        return None;
+    }
+    Some(hysteresis)
 }

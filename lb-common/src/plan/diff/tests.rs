@@ -1,93 +1,14 @@
 //! The planner against a kernel made of a map: what it plans, applied, is what was wanted, and then nothing is left to do.
 use super::*;
 use crate::health::HealthView;
-use crate::model::{
-    AdvertInterval, Forwarding, IpPrefix, MacAddr, Persistence, Priority, Protocol, Scheduler,
-    SchedulerFlags, Version, Vrid,
-};
+use crate::model::{Family, Forwarding, IpPrefix, MacAddr};
+use crate::plan::testing::spec_of as spec;
 use crate::plan::{Context, DaemonRole, GuardSpec, ObservedAddress, Role, Service, Sysctl, desired};
-use crate::spec::{
-    Announce, ChecksumForm, ConnectionSync, DatapathKind, HealthCheck, HealthCheckKind, Instance,
-    InterfaceSelector, RealServer, Spec, Transport, VirtualServer, Xdp,
-};
-use core::time::Duration;
+use crate::spec::{DatapathKind, Spec};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::{format, string::ToString, vec, vec::Vec};
-
-fn instance(n: u8) -> Instance {
-    let vip = format!("192.0.2.{}/24", 100 + n);
-    Instance {
-        name: format!("k0s-vip-{n}"),
-        virtual_ips: vec![vip.parse().unwrap()],
-        interface: InterfaceSelector::Auto,
-        vrid: Vrid::new(51 + n).unwrap(),
-        version: Version::V2,
-        priority: Priority::new(200).unwrap(),
-        preempt: true,
-        preempt_delay: Duration::ZERO,
-        advert_interval: AdvertInterval::SECOND,
-        auth_pass: None,
-        transport: Transport::Multicast,
-        checksum: ChecksumForm::PseudoHeader,
-        announce: Announce::default(),
-        track: vec![],
-        address_label: 10_000,
-    }
-}
-
-fn virtual_server(n: u8, forwarding: Forwarding) -> VirtualServer {
-    let real = |last| RealServer {
-        address: IpAddr::from([192, 0, 2, last]),
-        port: 6443,
-        weight: 1,
-        upper_threshold: 0,
-        lower_threshold: 0,
-    };
-    VirtualServer {
-        name: format!("vs{n}"),
-        key: ServiceKey {
-            address: IpAddr::from([192, 0, 2, 100 + n]),
-            port: 6443,
-            protocol: Protocol::Tcp,
-        },
-        instance: usize::from(n),
-        datapath: DatapathKind::Auto,
-        scheduler: Scheduler::RoundRobin,
-        flags: SchedulerFlags::default(),
-        forwarding,
-        persistence: Some(Persistence {
-            timeout: Duration::from_secs(360),
-            granularity: 32,
-        }),
-        health_check: HealthCheck {
-            kind: HealthCheckKind::Tcp,
-            interval: Duration::from_secs(1),
-            timeout: Duration::from_secs(1),
-            rise: 1,
-            fall: 3,
-        },
-        real_servers: vec![real(1), real(2), real(3)],
-    }
-}
-
-fn spec(forwarding: Forwarding) -> Spec {
-    Spec {
-        name: "test".into(),
-        enabled: true,
-        instances: vec![instance(0), instance(1)],
-        sync_groups: vec![],
-        virtual_servers: vec![virtual_server(0, forwarding), virtual_server(1, forwarding)],
-        connection_sync: Some(ConnectionSync {
-            interface: None,
-            sync_id: 7,
-            instance: 0,
-        }),
-        timeouts: None,
-        xdp: Xdp::default(),
-    }
-}
+use std::{string::ToString, vec, vec::Vec};
 
 fn roles(spec: &Spec, holds: [bool; 2]) -> Vec<Role> {
     spec.instances
@@ -103,13 +24,15 @@ fn roles(spec: &Spec, holds: [bool; 2]) -> Vec<Role> {
 }
 
 fn want(spec: &Spec, holds: [bool; 2], down: &[SocketAddr]) -> Desired {
+    want_on(true, spec, holds, down)
+}
+
+/// On a node that has IPVS, or XDP alone.
+fn want_on(ipvs: bool, spec: &Spec, holds: [bool; 2], down: &[SocketAddr]) -> Desired {
+    let keys = spec.virtual_servers.iter().map(|vs| vs.key);
     let health = HealthView {
-        down: (0..2u8)
-            .flat_map(|n| {
-                down.iter()
-                    .map(move |d| (*d, Some(IpAddr::from([192, 0, 2, 100 + n]))))
-            })
-            .collect(),
+        down: keys.flat_map(|k| down.iter().map(move |d| (k, *d))).collect(),
+        ..HealthView::default()
     };
     let peers = BTreeSet::from([MacAddr([2, 0, 0, 0, 0, 1])]);
     let roles = roles(spec, holds);
@@ -119,7 +42,7 @@ fn want(spec: &Spec, holds: [bool; 2], down: &[SocketAddr]) -> Desired {
             roles: &roles,
             health: &health,
             peers: &peers,
-            ipvs: true,
+            ipvs,
             xdp: true,
         },
     )
@@ -169,8 +92,10 @@ fn apply(kernel: &mut Observed, op: &Op) -> Result<(), &'static str> {
         }
         Op::StartSync(d) => kernel.sync.push(d.clone()),
         Op::StopSync(d) => kernel.sync.retain(|o| o != d),
-        Op::SetForwarding(x) => kernel.forwarding = Some(x.clone()),
-        Op::DeleteForwarding => kernel.forwarding = None,
+        Op::SetForwarding(x) => forward(kernel, Some(x.clone()))?,
+        Op::DeleteForwarding => forward(kernel, None)?,
+        Op::SetProxy(p) => kernel.proxy = Some(p.clone()),
+        Op::DeleteProxy => kernel.proxy = None,
         Op::PutAddress(a, l) => put(kernel, a, *l)?,
         Op::DeleteAddress(a) => drop(kernel.addresses.remove(a)),
     }
@@ -194,6 +119,21 @@ fn put(kernel: &mut Observed, a: &Address, l: Lifetime) -> Result<(), &'static s
     Ok(())
 }
 
+/// A packet that finds the address and nobody who forwards it is taken for this node's own.
+fn forward(kernel: &mut Observed, next: Option<crate::plan::Forwarding>) -> Result<(), &'static str> {
+    let stays = |vip: &IpAddr| next.as_ref().is_some_and(|n| n.vips.contains_key(vip));
+    let old = kernel.forwarding.iter().flat_map(|f| f.vips.keys());
+    let held = |vip: &IpAddr| {
+        let on = |a: &Address| a.place != Place::Local && a.address.addr() == *vip;
+        kernel.addresses.keys().any(on) && !kernel.services.keys().any(|k| k.address == *vip)
+    };
+    if old.into_iter().any(|vip| !stays(vip) && held(vip)) {
+        return Err("forwarding ends before its address is gone or IPVS has it");
+    }
+    kernel.forwarding = next;
+    Ok(())
+}
+
 /// The values of what the desired state names, as `observe` reads them.
 fn observe(kernel: &Observed, want: &Desired) -> Observed {
     let mut seen = kernel.clone();
@@ -208,6 +148,11 @@ fn observe(kernel: &Observed, want: &Desired) -> Observed {
 fn converge(kernel: &mut Observed, want: &Desired) -> Vec<Op> {
     let ops = diff(want, &observe(kernel, want), false);
     for op in &ops {
+        if let (Op::PutAddress(a, _), Some(wanted)) = (op, &want.forwarding) {
+            let has = |f: &crate::plan::Forwarding| f.vips.contains_key(&a.address.addr());
+            let late = a.place != Place::Local && has(wanted) && !kernel.forwarding.as_ref().is_some_and(has);
+            assert!(!late, "{op}: nobody forwards for it yet");
+        }
         apply(kernel, op).unwrap_or_else(|e| panic!("{op}: {e}"));
     }
     assert_eq!(
@@ -359,6 +304,34 @@ fn nat_needs_no_local_address_and_no_guard() {
 }
 
 #[test]
+fn a_link_without_silence_about_it_has_no_virtual_ip() {
+    let spec = spec(Forwarding::DirectRouting);
+    let mut roles = roles(&spec, [false, false]);
+    let (health, peers) = (HealthView::default(), BTreeSet::new());
+    let local = |roles: &[Role]| {
+        let cx = Context {
+            roles,
+            health: &health,
+            peers: &peers,
+            ipvs: true,
+            xdp: true,
+        };
+        let want = desired(&spec, &cx);
+        let silent = want
+            .sysctls
+            .keys()
+            .filter(|s| s.0.ends_with("/arp_ignore"))
+            .count();
+        let v4 = |a: &&Address| a.place == Place::Local && a.address.family() == Family::Ipv4;
+        (want.addresses.keys().filter(v4).count(), silent)
+    };
+    let (with, silent) = local(&roles);
+    assert!(with > 0 && silent > 0);
+    roles.iter_mut().for_each(|r| r.interface = None);
+    assert_eq!(local(&roles), (0, 0), "its interface is not known yet");
+}
+
+#[test]
 fn without_ipvs_the_address_is_carried_alone() {
     let spec = spec(Forwarding::DirectRouting);
     let roles = roles(&spec, [true, true]);
@@ -377,18 +350,165 @@ fn without_ipvs_the_address_is_carried_alone() {
     assert_eq!(want.addresses.len(), 4);
 }
 
+#[test]
+fn without_ipvs_auto_is_xdp_and_needs_no_guard() {
+    let spec = spec(Forwarding::DirectRouting);
+    let backup = want_on(false, &spec, [false, false], &[]);
+    assert!(backup.services.is_empty() && backup.guard.is_none() && backup.sync.is_none());
+    assert!(backup.local_link, "a backup takes what the holder sends it");
+    assert_eq!(
+        backup.sysctls.get(&Sysctl::ipv4_conf("eth0", "arp_ignore")),
+        Some(&crate::plan::Bound::AtLeast(1))
+    );
+    let forwarding = backup.forwarding.unwrap();
+    assert_eq!(
+        forwarding.interfaces,
+        BTreeSet::from([2]),
+        "attached before it is held"
+    );
+    assert!(forwarding.vips.is_empty() && forwarding.services.is_empty());
+    let holder = want_on(false, &spec, [true, false], &[]).forwarding.unwrap();
+    assert_eq!(holder.vips.into_iter().collect::<Vec<_>>(), [(vip(0), 2)]);
+    assert_eq!(holder.services.len(), 1);
+    assert_eq!(holder.key, crate::xdp::seed::key(&spec));
+}
+
+fn vip(n: u8) -> IpAddr {
+    IpAddr::from([192, 0, 2, 100 + n])
+}
+
+#[test]
+fn one_file_may_use_both() {
+    let mut spec = spec(Forwarding::DirectRouting);
+    spec.virtual_servers[1].datapath = DatapathKind::Xdp;
+    let want = want(&spec, [true, true], &[]);
+    let keys = |n: usize| spec.virtual_servers[n].key;
+    assert_eq!(want.services.into_keys().collect::<Vec<_>>(), [keys(0)]);
+    assert_eq!(
+        want.forwarding.unwrap().services.into_keys().collect::<Vec<_>>(),
+        [keys(1)]
+    );
+    assert_eq!(
+        want.guard.unwrap().vips,
+        BTreeSet::from([vip(0)]),
+        "the guard is for IPVS"
+    );
+}
+
+#[test]
+fn xdp_forwards_before_the_address_comes_and_until_it_is_gone() {
+    let spec = spec(Forwarding::DirectRouting);
+    let mut kernel = Observed::default();
+    converge(&mut kernel, &want_on(false, &spec, [false, false], &[]));
+    let taken = converge(&mut kernel, &want_on(false, &spec, [true, false], &[]));
+    assert_eq!(
+        texts(&taken),
+        [
+            "~ sysctl net/ipv4/conf/eth0/promote_secondaries = 1",
+            "~ xdp 1 virtual servers on 1 virtual IPs, 1 interfaces",
+            "+ address 192.0.2.100/24 on interface 2 lease 3 s",
+        ]
+    );
+    let swapped = converge(&mut kernel, &want_on(false, &spec, [false, true], &[]));
+    assert_eq!(
+        texts(&swapped),
+        [
+            "~ xdp 2 virtual servers on 2 virtual IPs, 1 interfaces",
+            "+ address 192.0.2.101/24 on interface 2 lease 3 s",
+            "- address 192.0.2.100/24 on interface 2",
+            "~ xdp 1 virtual servers on 1 virtual IPs, 1 interfaces",
+        ]
+    );
+    let gone = converge(&mut kernel, &Desired::default());
+    let place = |text: &str| texts(&gone).iter().position(|t| t.starts_with(text)).unwrap();
+    assert!(place("- address 192.0.2.101/24") < place("- xdp"));
+    assert_eq!(kernel.forwarding, None);
+}
+
+#[test]
+fn health_and_weight_reach_the_program() {
+    let mut spec = spec(Forwarding::DirectRouting);
+    spec.virtual_servers[0].real_servers[2].weight = 0;
+    let at = |n| SocketAddr::from(([192, 0, 2, n], 6443));
+    let backends = |down: &[SocketAddr]| {
+        let want = want_on(false, &spec, [true, false], down);
+        let forwarder = want.forwarding.unwrap().services.into_values().next().unwrap();
+        forwarder
+            .backends
+            .iter()
+            .map(|b| (b.weight, b.up))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(backends(&[]), [(1, true), (1, true), (0, true)]);
+    assert_eq!(backends(&[at(2)]), [(1, true), (1, false), (0, true)]);
+    assert_eq!(
+        backends(&[at(1), at(2)]),
+        [(1, true), (1, true), (0, true)],
+        "all down is all up"
+    );
+    assert_eq!(
+        backends(&[at(1), at(2), at(3)]),
+        [(1, true), (1, true), (0, false)]
+    );
+}
+
+#[test]
+fn a_tunnel_and_affinity_are_handed_on_and_nat_is_left_out() {
+    let ipip = Forwarding::Tunnel {
+        kind: crate::model::TunnelType::Ipip,
+        port: 0,
+    };
+    let want = want_on(false, &spec(ipip), [true, false], &[]);
+    let forwarder = want.forwarding.unwrap().services.into_values().next().unwrap();
+    assert_eq!(forwarder.method, crate::plan::Method::Tunnel);
+    assert_eq!(forwarder.affinity.map(|p| p.timeout.as_secs()), Some(360));
+    assert_eq!(
+        want_on(false, &spec(Forwarding::Nat), [true, true], &[]).forwarding,
+        None
+    );
+}
+
+#[test]
+fn the_key_is_in_no_text() {
+    let forwarding = want_on(false, &spec(Forwarding::DirectRouting), [true, true], &[])
+        .forwarding
+        .unwrap();
+    let key = std::format!("{:?}", forwarding.key);
+    let shown = std::format!("{forwarding:?} {:?}", Op::SetForwarding(forwarding.clone()));
+    let number = forwarding.key.last.to_string();
+    assert!(key.contains(&number) && !shown.contains(&number));
+}
+
+#[cfg(feature = "serde")]
+#[test]
+fn the_op_is_json_without_the_key() {
+    let forwarding = want_on(false, &spec(Forwarding::DirectRouting), [true, false], &[])
+        .forwarding
+        .unwrap();
+    let text = serde_json::to_string(&Op::SetForwarding(forwarding.clone())).unwrap();
+    assert!(text.contains(r#""vips":{"192.0.2.100":2}"#), "{text}");
+    assert!(text.contains(r#""method":"direct""#), "{text}");
+    assert!(!text.contains(&forwarding.key.last.to_string()));
+}
+
 fn any_kernel() -> impl Strategy<Value = Observed> {
     let spec = spec(Forwarding::DirectRouting);
-    (any::<[bool; 2]>(), any::<[bool; 3]>(), any::<bool>(), 0u32..5).prop_map(
-        move |(holds, lost, link, weight)| {
+    (
+        any::<[bool; 2]>(),
+        any::<[bool; 3]>(),
+        any::<[bool; 2]>(),
+        0u32..5,
+    )
+        .prop_map(move |(holds, lost, [link, ipvs], weight)| {
             let mut kernel = Observed::default();
-            converge(&mut kernel, &want(&spec, holds, &[]));
+            converge(&mut kernel, &want_on(ipvs, &spec, holds, &[]));
             if lost[0] {
                 kernel.services.clear();
             }
             if lost[1] {
                 kernel.addresses.pop_first();
                 kernel.sync.clear();
+                kernel.forwarding = None;
             }
             if lost[2] {
                 kernel.guard = Some(GuardSpec::default());
@@ -401,21 +521,22 @@ fn any_kernel() -> impl Strategy<Value = Observed> {
                 servers.iter_mut().for_each(|d| d.weight = weight);
             }
             kernel
-        },
-    )
+        })
 }
 
 proptest! {
     #[test]
     fn whatever_the_kernel_has_the_plan_makes_it_what_was_wanted(
         mut kernel in any_kernel(), holds in any::<[bool; 2]>(), down in any::<[bool; 3]>(), nothing in any::<bool>(),
+        ipvs in any::<bool>(),
     ) {
         let spec = spec(Forwarding::DirectRouting);
         let down: Vec<_> =
             (1u8..).zip(down).filter(|(_, d)| *d).map(|(n, _)| SocketAddr::from(([192, 0, 2, n], 6443))).collect();
-        let want = if nothing { Desired::default() } else { want(&spec, holds, &down) };
+        let want = if nothing { Desired::default() } else { want_on(ipvs, &spec, holds, &down) };
         converge(&mut kernel, &want);
         prop_assert_eq!(&kernel.services, &want.services);
+        prop_assert_eq!(kernel.forwarding, want.forwarding);
         prop_assert_eq!(kernel.guard, want.guard);
         prop_assert_eq!(kernel.sync, want.sync.into_iter().collect::<Vec<_>>());
         prop_assert_eq!(kernel.addresses.keys().collect::<Vec<_>>(), want.addresses.keys().collect::<Vec<_>>());

@@ -1,9 +1,6 @@
 //! The control program's caller: side, lease, units of time. See `lb_common::abi::control`.
 use super::object::{Object, ObjectError};
-use lb_common::abi::control::{
-    Command, MAGIC, Report, SET_ACTIVE, SET_LEASE, SET_UNITS, stamp_shift,
-};
-use lb_common::abi::flow;
+use lb_common::abi::control::{Command, MAGIC, Report, SET_ACTIVE, SET_LEASE, SET_UNITS, stamp_shift};
 use std::time::Duration;
 
 /// 64-bit words of a [`Command`] with its [`Report`].
@@ -68,15 +65,6 @@ impl Clock {
         run(object, command).map(drop)
     }
 
-    /// Units of a stamp in `time`, at least one.
-    pub(super) fn units(self, time: Duration) -> u32 {
-        let unit = 1 << stamp_shift(self.hz);
-        let jiffies = time.as_secs().saturating_mul(self.hz);
-        // Beyond what stamps can count apart, as long as they can.
-        let most = flow::STAMPS - 2;
-        u32::try_from(jiffies.div_ceil(unit).clamp(1, most)).unwrap_or(u32::MAX)
-    }
-
     /// How long a unit of a stamp is.
     pub(super) fn unit(self) -> Duration {
         Duration::from_millis((1 << stamp_shift(self.hz)) * 1000 / self.hz)
@@ -103,7 +91,9 @@ fn run(object: &Object, command: Command) -> Result<Report, ObjectError> {
     if report.done == 1 {
         Ok(report)
     } else {
-        Err(ObjectError::Lacks("control program that understands this binary's commands"))
+        Err(ObjectError::Lacks(
+            "control program that understands this binary's commands",
+        ))
     }
 }
 
@@ -171,7 +161,11 @@ mod tests {
                 }
             }
         }
-        assert_eq!(rate(1024, 1_000_000_000), Some(1000), "within 15 %: taken for its neighbour");
+        assert_eq!(
+            rate(1024, 1_000_000_000),
+            Some(1000),
+            "within 15 %: taken for its neighbour"
+        );
         assert_eq!(rate(48, 2_000_000_000), Some(24), "no rate that is usual");
         assert_eq!(rate(9, 1_000_000_000), None);
         assert_eq!(rate(100, 1_000_000), None);
@@ -196,16 +190,5 @@ mod tests {
         assert_eq!(report(&bytes), command.report);
         assert_eq!(bytes[8], 2);
         assert_eq!(bytes.len(), size_of::<Command>());
-    }
-
-    #[test]
-    fn affinities_are_at_least_as_long_as_asked_for() {
-        for hz in RATES {
-            let clock = Clock { hz };
-            assert_eq!(clock.units(Duration::from_secs(1)), 1);
-            let units = clock.units(Duration::from_secs(360));
-            assert!(clock.unit() * units >= Duration::from_secs(360), "{hz}");
-            assert!(u64::from(clock.units(Duration::from_secs(1 << 40))) < flow::STAMPS);
-        }
     }
 }

@@ -1,13 +1,13 @@
 //! The eBPF object in this binary: loaded, with its globals set, its maps reachable as descriptors.
 use super::verifier;
+use crate::sys::bpf;
 use crate::sys::bpffs::Pins;
 use aya::maps::{Map, MapError};
 use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use lb_common::abi::{self, CONTROL_PROGRAM, XDP_PROGRAM, XDP_PROGRAM_FRAGS};
-use std::error::Error as _;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// What the program is compiled to before the verifier sees it. Another value needs another program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,7 +49,9 @@ pub enum ObjectError {
         words: String,
     },
     /// The object is not the one that this binary was written for.
-    #[error("the eBPF object in this binary has no {0}: it was built from another revision; run `cargo xtask build`")]
+    #[error(
+        "the eBPF object in this binary has no {0}: it was built from another revision; run `cargo xtask build`"
+    )]
     Lacks(&'static str),
     /// Anything else, with all its causes.
     #[error("{doing}: {causes}")]
@@ -89,7 +91,12 @@ static BYTES: &[u8] = &[];
 /// The loaded object. Dropping it unloads what nobody else holds.
 pub struct Object {
     ebpf: Ebpf,
+    /// The variant for frames of several buffers, on the same maps, once some interface needs it. It is an object of its
+    /// own for its own `NEXT`: the kernel lets programs of one kind only into an array of programs.
+    frags: Option<Ebpf>,
     globals: Globals,
+    /// In every `NEXT`.
+    next: Option<OwnedFd>,
 }
 
 impl Object {
@@ -100,39 +107,54 @@ impl Object {
 
     /// The same programs with other globals, on the maps of this one: what it remembers and counts goes on.
     pub fn reload(&self, globals: Globals) -> Result<Self, ObjectError> {
-        let doing = "pinning the maps of the running program for its successor";
+        let pins = self.pin_maps()?;
+        let mut object = Self::load_with(globals, &mut on_maps_of(&pins))?;
+        if let Some(next) = &self.next {
+            object.set_next(next.as_fd()).map_err(|e| next_failed(&e))?;
+        }
+        if self.frags.is_some() {
+            object.need_frags()?;
+        }
+        Ok(object)
+    }
+
+    fn load_with(globals: Globals, loader: &mut EbpfLoader<'_>) -> Result<Self, ObjectError> {
+        let mut ebpf = parse(globals, loader)?;
+        verify(&mut ebpf, XDP_PROGRAM)?;
+        verify(&mut ebpf, CONTROL_PROGRAM)?;
+        Ok(Self {
+            ebpf,
+            frags: None,
+            globals,
+            next: None,
+        })
+    }
+
+    /// Has the variant for frames of several buffers verified, where that has not been done. Kernels before 5.18 refuse.
+    pub fn need_frags(&mut self) -> Result<(), ObjectError> {
+        if self.frags.is_none() {
+            let pins = self.pin_maps()?;
+            let mut ebpf = parse(self.globals, &mut on_maps_of(&pins))?;
+            verify(&mut ebpf, XDP_PROGRAM_FRAGS)?;
+            if let Some(next) = &self.next {
+                put_next(&ebpf, next.as_fd()).map_err(|e| next_failed(&e))?;
+            }
+            self.frags = Some(ebpf);
+        }
+        Ok(())
+    }
+
+    fn pin_maps(&self) -> Result<Pins, ObjectError> {
+        let doing = "pinning the maps of the running program for another one";
         let pins = Pins::new().map_err(|e| ObjectError::from_io(doing, &e, e.to_string()))?;
-        let mut loader = EbpfLoader::new();
         for name in SHARED {
-            let map = self.map(name)?;
-            let path = pins.path(name);
-            map.pin(&path).map_err(|e| ObjectError::Other {
+            let Some(map) = self.ebpf.map(name) else { continue };
+            map.pin(pins.path(name)).map_err(|e| ObjectError::Other {
                 doing: doing.to_owned(),
                 causes: causes(&e),
             })?;
-            loader.map_pin_path(name, path);
         }
-        Self::load_with(globals, &mut loader)
-    }
-
-    fn load_with<'a>(globals: Globals, loader: &mut EbpfLoader<'a>) -> Result<Self, ObjectError> {
-        const FLAGS: [u8; 2] = [0, 1];
-        if BYTES.is_empty() {
-            return Err(ObjectError::NotBuilt);
-        }
-        let flag = |on: bool| &FLAGS[usize::from(on)];
-        let ebpf = loader
-            .override_global(abi::global::TRACE, flag(globals.trace), true)
-            .override_global(abi::global::CHAIN, flag(globals.chain), true)
-            .load(BYTES)
-            .map_err(|e| loading(&e))?;
-        let mut object = Self { ebpf, globals };
-        object.verify(XDP_PROGRAM)?;
-        object.verify(CONTROL_PROGRAM)?;
-        for name in SHARED {
-            object.map(name)?;
-        }
-        Ok(object)
+        Ok(pins)
     }
 
     /// With what it was loaded.
@@ -140,97 +162,129 @@ impl Object {
         self.globals
     }
 
-    /// Has the variant for frames of several buffers verified, where that has not been done. Kernels before 5.18 refuse.
-    pub fn verify_frags(&mut self) -> Result<(), ObjectError> {
-        self.verify(XDP_PROGRAM_FRAGS)
-    }
-
-    fn verify(&mut self, name: &'static str) -> Result<(), ObjectError> {
-        let program = self.ebpf.program_mut(name).ok_or(ObjectError::Lacks(name))?;
-        let program: &mut Xdp = program.try_into().map_err(|_| ObjectError::Lacks(name))?;
-        match program.load() {
-            Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(()),
-            Err(ProgramError::LoadError {
-                io_error,
-                verifier_log,
-            }) => {
-                let words = verifier::digest(&verifier_log.to_string());
-                if words.is_empty() {
-                    let doing = format!("loading the program {name}");
-                    let causes = io_error.to_string();
-                    return Err(ObjectError::from_io(&doing, &io_error, causes));
-                }
-                Err(ObjectError::Verifier {
-                    program: name,
-                    cause: io_error,
-                    words,
-                })
-            }
-            Err(error) => Err(ObjectError::Other {
-                doing: format!("loading the program {name}"),
-                causes: causes(&error),
-            }),
-        }
-    }
-
-    /// The program for interfaces, or its variant for frames of several buffers once that is verified.
+    /// The program for interfaces, or its variant for frames of several buffers once that was needed.
     pub fn program(&self, frags: bool) -> Result<BorrowedFd<'_>, ObjectError> {
-        let name = if frags { XDP_PROGRAM_FRAGS } else { XDP_PROGRAM };
-        let program = self.named(name)?;
-        program
-            .fd()
-            .map(AsFd::as_fd)
-            .map_err(|e| ObjectError::Other {
-                doing: format!("using the program {name}"),
-                causes: causes(&e),
-            })
+        let (ebpf, name) = match &self.frags {
+            Some(ebpf) if frags => (ebpf, XDP_PROGRAM_FRAGS),
+            Some(_) | None if frags => return Err(ObjectError::Lacks(XDP_PROGRAM_FRAGS)),
+            Some(_) | None => (&self.ebpf, XDP_PROGRAM),
+        };
+        let fd = program(ebpf, name)?.fd().map_err(|e| ObjectError::Other {
+            doing: format!("using the program {name}"),
+            causes: causes(&e),
+        })?;
+        Ok(fd.as_fd())
     }
 
-    fn named(&self, name: &'static str) -> Result<&Xdp, ObjectError> {
-        self.ebpf
-            .program(name)
-            .and_then(|p| p.try_into().ok())
-            .ok_or(ObjectError::Lacks(name))
+    /// Lets the programs hand what they pass to `next`. They do so only when loaded with [`Globals::chain`].
+    pub fn set_next(&mut self, next: BorrowedFd<'_>) -> io::Result<()> {
+        for ebpf in [Some(&self.ebpf), self.frags.as_ref()].into_iter().flatten() {
+            put_next(ebpf, next)?;
+        }
+        self.next = Some(next.try_clone_to_owned()?);
+        Ok(())
     }
 
     /// Runs the control program once over `packet`, which it changes in place.
     pub fn run_control(&self, packet: &mut [u8]) -> Result<(), ObjectError> {
-        let program = self.named(CONTROL_PROGRAM)?;
         let given = packet.to_vec();
         let options = TestRunOptions {
             data_in: Some(&given),
             data_out: Some(packet),
             ..TestRunOptions::default()
         };
-        program
-            .test_run(options)
-            .map(drop)
-            .map_err(|e| ObjectError::Other {
-                doing: "running the control program".to_owned(),
-                causes: causes(&e),
-            })
+        let run = program(&self.ebpf, CONTROL_PROGRAM)?.test_run(options);
+        run.map(drop).map_err(|e| ObjectError::Other {
+            doing: "running the control program".to_owned(),
+            causes: causes(&e),
+        })
     }
 
     /// The descriptor of a map.
     pub fn map_fd(&self, name: &'static str) -> Result<BorrowedFd<'_>, ObjectError> {
-        match self.map(name)? {
-            Map::Array(data) | Map::PerCpuArray(data) | Map::ProgramArray(data) => Ok(data.fd().as_fd()),
-            _ => Err(ObjectError::Lacks(name)),
+        map_fd(&self.ebpf, name)
+    }
+
+    /// What the programs were loaded from, for reading what they log.
+    pub(super) fn logging(&mut self) -> impl Iterator<Item = &mut Ebpf> {
+        [Some(&mut self.ebpf), self.frags.as_mut()].into_iter().flatten()
+    }
+}
+
+fn on_maps_of(pins: &Pins) -> EbpfLoader<'static> {
+    let mut loader = EbpfLoader::new();
+    for name in SHARED {
+        loader.map_pin_path(name, pins.path(name));
+    }
+    loader
+}
+
+fn parse(globals: Globals, loader: &mut EbpfLoader<'_>) -> Result<Ebpf, ObjectError> {
+    if BYTES.is_empty() {
+        return Err(ObjectError::NotBuilt);
+    }
+    let flag = |on: bool| if on { &1_u8 } else { &0_u8 };
+    loader
+        .override_global(abi::global::TRACE, flag(globals.trace), globals.trace)
+        .override_global(abi::global::CHAIN, flag(globals.chain), globals.chain)
+        .load(BYTES)
+        .map_err(|e| loading(&e))
+}
+
+fn put_next(ebpf: &Ebpf, next: BorrowedFd<'_>) -> io::Result<()> {
+    let array = map_fd(ebpf, abi::map::NEXT).map_err(io::Error::other)?;
+    bpf::set_program(array, 0, next)
+}
+
+fn next_failed(error: &io::Error) -> ObjectError {
+    ObjectError::Other {
+        doing: "letting another program follow the XDP program (`xdp.next`)".to_owned(),
+        causes: error.to_string(),
+    }
+}
+
+fn program<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a Xdp, ObjectError> {
+    ebpf.program(name)
+        .and_then(|p| p.try_into().ok())
+        .ok_or(ObjectError::Lacks(name))
+}
+
+fn map_fd<'a>(ebpf: &'a Ebpf, name: &'static str) -> Result<BorrowedFd<'a>, ObjectError> {
+    match ebpf.map(name).ok_or(ObjectError::Lacks(name))? {
+        Map::Array(data) | Map::PerCpuArray(data) | Map::ProgramArray(data) => Ok(data.fd().as_fd()),
+        _ => Err(ObjectError::Lacks(name)),
+    }
+}
+
+fn verify(ebpf: &mut Ebpf, name: &'static str) -> Result<(), ObjectError> {
+    let program = ebpf.program_mut(name).ok_or(ObjectError::Lacks(name))?;
+    let program: &mut Xdp = program.try_into().map_err(|_| ObjectError::Lacks(name))?;
+    let doing = || format!("loading the program {name}");
+    match program.load() {
+        Ok(()) => Ok(()),
+        Err(ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        }) => {
+            let words = verifier::digest(&verifier_log.to_string());
+            if words.is_empty() {
+                return Err(ObjectError::from_io(&doing(), &io_error, io_error.to_string()));
+            }
+            Err(ObjectError::Verifier {
+                program: name,
+                cause: io_error,
+                words,
+            })
         }
-    }
-
-    fn map(&self, name: &'static str) -> Result<&Map, ObjectError> {
-        self.ebpf.map(name).ok_or(ObjectError::Lacks(name))
-    }
-
-    /// For reading what the program logs.
-    pub(super) fn ebpf(&mut self) -> &mut Ebpf {
-        &mut self.ebpf
+        Err(error) => Err(ObjectError::Other {
+            doing: doing(),
+            causes: causes(&error),
+        }),
     }
 }
 
 /// The maps that a program takes over from the one before it.
-const SHARED: [&str; 9] = [
+const SHARED: [&str; 8] = [
     abi::map::STATE,
     abi::map::SIDES,
     abi::map::RINGS,
@@ -239,7 +293,6 @@ const SHARED: [&str; 9] = [
     abi::map::SERVICE_STATS,
     abi::map::BACKEND_STATS,
     abi::map::REASONS,
-    abi::map::NEXT,
 ];
 
 fn loading(error: &EbpfError) -> ObjectError {

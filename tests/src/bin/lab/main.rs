@@ -1,19 +1,21 @@
 //! The demonstration behind `cargo xtask run`: three controllers, a client, real TLS, and a holder that goes away.
 //!
 //! `lab --probe` only says whether this kernel has what it takes.
+mod datapath;
 mod interrupt;
 mod probe;
 mod scene;
 mod show;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Parser;
+use datapath::{Datapath, Wanted};
+use lb_tests::crowd::Crowd;
 use lb_tests::prober::Prober;
-use lb_tests::topology::Cut;
+use lb_tests::topology::{Cut, Lab, Node};
 use nix::sys::signal::Signal;
 use scene::Scene;
 use show::{Row, say};
-use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
@@ -25,6 +27,10 @@ const TICK: Duration = Duration::from_millis(2);
 const LIMIT: Duration = Duration::from_secs(20);
 /// What a prober sees of a moment is only known a little later.
 const AFTERMATH: Duration = Duration::from_millis(1500);
+/// No outage of ours is longer.
+const OUTAGE: Duration = Duration::from_secs(5);
+/// Nor a change of holder that is announced.
+const HANDOVER: Duration = Duration::from_millis(500);
 
 /// Three controllers and a client on one switch.
 #[derive(Debug, Parser)]
@@ -32,10 +38,13 @@ struct Options {
     /// The file that every controller is started with.
     #[arg(long, default_value = "examples/k0s.yaml")]
     config: PathBuf,
+    /// Which datapath the controllers use.
+    #[arg(long, value_enum, default_value = "auto")]
+    datapath: Wanted,
     /// Leave the lab standing until Ctrl-C.
     #[arg(long)]
     keep: bool,
-    /// Only try whether this kernel has IPVS, dummy devices and network namespaces.
+    /// Only try whether this kernel can do it.
     #[arg(long)]
     probe: bool,
 }
@@ -44,7 +53,7 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let result = interrupt::watch().and_then(|()| {
         if options.probe {
-            probe::probe()
+            datapath::choose(options.datapath).map(drop)
         } else {
             demonstrate(&options)
         }
@@ -59,14 +68,21 @@ fn main() -> ExitCode {
 }
 
 fn demonstrate(options: &Options) -> Result<()> {
-    let config = fs::read_to_string(&options.config).with_context(|| options.config.display().to_string())?;
+    let (used, why) = datapath::choose(options.datapath)?;
+    let builder = Lab::k0s_builder();
+    let lab = match used {
+        Datapath::Ipvs => builder.build()?,
+        Datapath::Xdp => builder.native_xdp().build()?,
+    };
+    let config = datapath::file(&options.config, options.datapath, &scene::backends(&lab)?)?;
     let started = Instant::now();
-    let mut scene = Scene::new(&config)?;
+    let mut scene = Scene::new(lab, used, config)?;
     say(&format!(
         "three controllers and a client, {} on each: {}",
         options.config.display(),
-        scene.addresses()
+        addresses(scene.lab())
     ));
+    say(&format!("the datapath is {why}"));
     scene.start_all()?;
     let holder = scene.holder(LIMIT)?;
     say(&format!(
@@ -74,15 +90,17 @@ fn demonstrate(options: &Options) -> Result<()> {
         scene.vip(),
         started.elapsed().as_secs_f64()
     ));
-    show::block(&scene.virtual_servers(&holder));
 
-    let mut rows = Vec::new();
-    rows.push(Row::requests("at rest", &holder, &scene.requests()?));
+    let mut rows = vec![rest(&scene, &holder)?];
     let (cut, next) = cut_cable(&mut scene, &holder)?;
     rows.push(cut);
     rows.push(mend_cable(&mut scene, &holder)?);
-    rows.push(leave(&mut scene)?);
+    rows.push(end(&mut scene, "SIGTERM", Signal::SIGTERM)?);
+    rows.push(end(&mut scene, "kill -9", Signal::SIGKILL)?);
     interrupt::check()?;
+    let last = scene.holder(LIMIT)?;
+    say(&format!("cplb status on {last}"));
+    show::block(&scene.status(&last));
     if rows.iter().any(|row| !row.well) {
         scene.logs();
     }
@@ -97,9 +115,30 @@ fn demonstrate(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// The controllers' addresses, for people.
+fn addresses(lab: &Lab) -> String {
+    let named = |node: &Node| Some(format!("{} {}", node.name(), node.ipv4().ok()?));
+    lab.controllers().filter_map(named).collect::<Vec<_>>().join(", ")
+}
+
+/// Long-lived connections, spread over the servers.
+fn established(scene: &Scene) -> Result<Crowd> {
+    let crowd = scene.establish(LIMIT)?;
+    let all: usize = crowd.servers().values().sum();
+    say(&format!("{all} TLS connections are open: {:?}", crowd.servers()));
+    Ok(crowd)
+}
+
+fn rest(scene: &Scene, holder: &str) -> Result<Row> {
+    let crowd = established(scene)?;
+    let kept = scene.kept(&crowd, None, LIMIT);
+    Ok(Row::rest("at rest", holder, kept, &scene.requests()?))
+}
+
 /// The holder's switch port goes deaf: nobody tells it, and nobody hears it.
 fn cut_cable(scene: &mut Scene, holder: &str) -> Result<(Row, String)> {
     interrupt::check()?;
+    let crowd = established(scene)?;
     say(&format!(
         "cutting the cable of {holder}, probing {} every 2 ms",
         scene.vip()
@@ -116,15 +155,14 @@ fn cut_cable(scene: &mut Scene, holder: &str) -> Result<(Row, String)> {
         "{next} took over; the gap was {:.3} s",
         report.longest().as_secs_f64()
     ));
-    let requests = scene.requests()?;
-    Ok((
-        Row::change("cable cut", &next, &report, &requests).at_most(Duration::from_secs(5)),
-        next,
-    ))
+    let kept = scene.kept(&crowd, Some(holder), LIMIT);
+    let row = Row::change("cable cut", &next, &report, kept, &scene.requests()?).at_most(OUTAGE);
+    Ok((row, next))
 }
 
 fn mend_cable(scene: &mut Scene, holder: &str) -> Result<Row> {
     interrupt::check()?;
+    let crowd = established(scene)?;
     say(&format!("mending the cable of {holder}"));
     let prober = Prober::start(scene.client()?, scene.vip(), TICK)?;
     scene.lab().mend(holder)?;
@@ -136,18 +174,20 @@ fn mend_cable(scene: &mut Scene, holder: &str) -> Result<Row> {
         "one holder again: {now}; the gap was {:.3} s",
         report.longest().as_secs_f64()
     ));
-    let requests = scene.requests()?;
-    Ok(Row::change("cable mended", &now, &report, &requests).at_most(Duration::from_secs(5)))
+    let kept = scene.kept(&crowd, None, LIMIT);
+    Ok(Row::change("cable mended", &now, &report, kept, &scene.requests()?).at_most(OUTAGE))
 }
 
-/// SIGTERM to the holder, as an upgrade would: it goes on answering until its successor is heard.
-fn leave(scene: &mut Scene) -> Result<Row> {
+/// The holder's daemon is told to stop, as by an upgrade, or killed: it or its guardian goes on answering until the
+/// successor is heard.
+fn end(scene: &mut Scene, step: &'static str, signal: Signal) -> Result<Row> {
     interrupt::check()?;
     let holder = scene.holder(LIMIT)?;
-    say(&format!("SIGTERM to cplb on {holder}"));
+    let crowd = established(scene)?;
+    say(&format!("{step} to cplb on {holder}"));
     let prober = Prober::start(scene.client()?, scene.vip(), TICK)?;
     thread::sleep(Duration::from_millis(500));
-    scene.signal(&holder, Signal::SIGTERM)?;
+    scene.signal(&holder, signal)?;
     scene.other_holder(&holder, LIMIT)?;
     thread::sleep(AFTERMATH);
     let report = prober.finish()?;
@@ -157,11 +197,12 @@ fn leave(scene: &mut Scene) -> Result<Row> {
         report.lost(),
         report.probes.len()
     ));
+    let kept = scene.kept(&crowd, None, LIMIT);
+    drop(crowd);
     // An upgrade starts the new one at once, and with it the node takes its share of the connections again.
     scene.restart(&holder, LIMIT)?;
     scene.takes_connections(&holder, LIMIT)?;
-    let requests = scene.requests()?;
-    Ok(Row::change("SIGTERM", &next, &report, &requests).at_most(Duration::from_millis(500)))
+    Ok(Row::change(step, &next, &report, kept, &scene.requests()?).at_most(HANDOVER))
 }
 
 fn keep(scene: &Scene) -> Result<()> {

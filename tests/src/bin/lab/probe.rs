@@ -1,8 +1,10 @@
-//! Whether this kernel has what the demonstration takes. Trying makes the kernel load the modules, if it has them.
+//! What this kernel can do, by trying it in a namespace.
 use anyhow::{Context, Result};
 use lb_tests::netns::Netns;
+use lb_tests::topology::Lab;
 
-pub(crate) fn probe() -> Result<()> {
+/// IPVS, and the devices that go with it.
+pub(crate) fn ipvs() -> Result<()> {
     let netns = Netns::new("probe")?;
     netns
         .ip("link add cplb-probe type dummy\n")
@@ -13,4 +15,10 @@ pub(crate) fn probe() -> Result<()> {
     netns
         .ip("link add cplb-br type bridge\nlink add cplb-a type veth peer name cplb-b\n")
         .context("no bridge or veth")
+}
+
+/// Programs that run natively on veth.
+pub(crate) fn xdp() -> Result<()> {
+    let lab = Lab::builder().node("probe", &[]).native_xdp().build();
+    lab.map(drop).context("no XDP program on a veth")
 }

@@ -1,8 +1,10 @@
-//! The lab of the demonstration: its nodes, their daemons and servers, and the client's requests.
+//! The lab of the demonstration: its nodes, their daemons and servers, and the client's connections.
+use crate::datapath::Datapath;
 use anyhow::{Context, Result};
-use lb_tests::apiserver::{ApiServer, Authority};
-use lb_tests::client::Client;
+use lb_tests::apiserver::Authority;
 use lb_tests::cplb;
+use lb_tests::crowd::server::{self, Service};
+use lb_tests::crowd::{Crowd, Member, Plan, Reach, addresses};
 use lb_tests::daemon::Daemon;
 use lb_tests::topology::{Lab, Node};
 use lb_tests::wait;
@@ -10,52 +12,66 @@ use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Where the API servers listen.
 const PORT: u16 = 6443;
 /// A client that comes again is sent to the server it had, so different servers want different clients.
 const CLIENTS: u8 = 12;
+/// Long-lived connections, asked again and again while something happens.
+const ESTABLISHED: usize = 240;
 
 /// Who answered how often, and what went wrong.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
     pub(crate) by_server: BTreeMap<String, usize>,
     pub(crate) errors: Vec<String>,
-    /// Answers of a server that saw another address than the client's.
-    pub(crate) rewritten: usize,
+}
+
+/// How many of the long-lived connections whose server was within reach went on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kept {
+    pub(crate) kept: usize,
+    pub(crate) of: usize,
+    /// Whether this datapath promises that all do.
+    pub(crate) promised: bool,
 }
 
 pub(crate) struct Scene {
     // Daemons end before the nodes that they run in.
     daemons: BTreeMap<String, Daemon>,
-    _servers: Vec<ApiServer>,
+    _servers: Vec<Daemon>,
     authority: Authority,
     config: String,
+    datapath: Datapath,
     vip: IpAddr,
     lab: Lab,
 }
 
 impl Scene {
-    pub(crate) fn new(config: &str) -> Result<Self> {
-        let lab = Lab::k0s()?;
+    /// With the text of the controllers' file.
+    pub(crate) fn new(lab: Lab, datapath: Datapath, config: String) -> Result<Self> {
         let vip = IpAddr::from([192, 168, 122, 200]);
         let authority = Authority::new()?;
-        let client = lab.node("client")?;
-        let more: String = (0..CLIENTS)
-            .map(|n| format!("address add 192.168.122.{}/24 dev eth0\n", 10 + n))
+        let more: String = sources()
+            .iter()
+            .map(|source| format!("address add {source}/24 dev eth0\n"))
             .collect();
-        client.netns().ip(&more)?;
-        let servers = lab
-            .controllers()
-            .map(|node| ApiServer::start(node, &authority, &[vip], PORT));
+        lab.node("client")?.netns().ip(&more)?;
+        let service = Service {
+            tls: Some((&[PORT], &authority)),
+            vips: &[vip],
+            ..Service::default()
+        };
+        let servers = lab.controllers().map(|node| server::start(node, service));
         let servers = servers.collect::<Result<Vec<_>>>()?;
-        let config = config.to_owned();
         Ok(Self {
             daemons: BTreeMap::new(),
             _servers: servers,
             authority,
             config,
+            datapath,
             vip,
             lab,
         })
@@ -73,16 +89,6 @@ impl Scene {
         self.lab.node("client")
     }
 
-    /// The controllers' addresses, for people.
-    pub(crate) fn addresses(&self) -> String {
-        let named = |node: &Node| Some(format!("{} {}", node.name(), node.ipv4().ok()?));
-        self.lab
-            .controllers()
-            .filter_map(named)
-            .collect::<Vec<_>>()
-            .join(", ")
-    }
-
     pub(crate) fn start_all(&mut self) -> Result<()> {
         let names: Vec<String> = self
             .lab
@@ -92,15 +98,17 @@ impl Scene {
         names.iter().try_for_each(|name| self.start(name))
     }
 
-    /// Starts cplb on a controller, with the others as everybody's real servers.
+    /// Starts cplb on a controller, with all of them as everybody's real servers.
     pub(crate) fn start(&mut self, name: &str) -> Result<()> {
         let node = self.lab.node(name)?;
-        let path = node.dir().join("k0s.yaml");
+        let path = node.dir().join("cplb.yaml");
         std::fs::write(&path, &self.config).with_context(|| path.display().to_string())?;
         let mut command = Command::new(cplb::binary());
         command.arg("run").arg("--config").arg(&path);
-        for node in self.lab.controllers() {
-            command.arg("--backend").arg(node.ipv4()?.to_string());
+        if !self.config.contains("realServers") {
+            for backend in backends(&self.lab)? {
+                command.arg("--backend").arg(backend);
+            }
         }
         let daemon = Daemon::start(node, "cplb", command)?;
         self.daemons.insert(name.to_owned(), daemon);
@@ -163,36 +171,78 @@ impl Scene {
         })
     }
 
-    /// What `ipvsadm` lists on a node.
-    pub(crate) fn virtual_servers(&self, name: &str) -> String {
-        let listed = self
-            .lab
-            .node(name)
-            .and_then(|node| node.output(&["ipvsadm", "--list", "--numeric"]));
-        listed.unwrap_or_else(|error| format!("{error:#}"))
+    /// What `cplb status` says on a node.
+    pub(crate) fn status(&self, name: &str) -> String {
+        let said = self.lab.node(name).and_then(|node| cplb::run(node, &["status"]));
+        match said {
+            Ok(out) => String::from_utf8_lossy(&out.stdout).into_owned(),
+            Err(error) => format!("{error:#}"),
+        }
     }
 
-    /// One request from each of the client's addresses.
+    fn crowd(&self, plan: Plan) -> Result<Crowd> {
+        let reach = Reach {
+            sources: sources(),
+            to: vec![SocketAddr::new(self.vip, PORT)],
+            tls: Some(Arc::new(self.authority.client_config()?)),
+        };
+        Crowd::start(self.client()?, &reach, plan)
+    }
+
+    /// One new connection from each of the client's addresses.
     pub(crate) fn requests(&self) -> Result<Requests> {
-        let client = Client::new(self.client()?, &self.authority)?;
+        let limit = Duration::from_secs(8);
+        let crowd = self.crowd(Plan {
+            connections: CLIENTS.into(),
+            interval: limit,
+            patience: limit,
+        })?;
+        // What did not come is what is shown.
+        let _ = crowd.established(limit * 2);
         let mut requests = Requests::default();
-        for n in 0..CLIENTS {
-            let source = IpAddr::from([192, 168, 122, 10 + n]);
-            match client.get_from(source, SocketAddr::new(self.vip, PORT), "/version") {
-                Ok(answer) => {
-                    requests.rewritten += usize::from(answer.client.ip() != source);
-                    *requests.by_server.entry(answer.node).or_default() += 1;
+        for member in crowd.members() {
+            match (&member.node, &member.broken) {
+                (Some(node), None) => *requests.by_server.entry(node.clone()).or_default() += 1,
+                (_, why) => {
+                    let why = why
+                        .as_ref()
+                        .map_or("no answer".to_owned(), |(_, why)| why.to_string());
+                    requests.errors.push(format!("{}: {why}", member.ends.0.ip()));
                 }
-                Err(error) => requests.errors.push(format!("{source}: {error:#}")),
             }
         }
         if let Some(first) = requests.errors.first() {
-            println!(
-                "    {} of {CLIENTS} requests failed: {first}",
-                requests.errors.len()
-            );
+            let all = requests.errors.len();
+            println!("    {all} of {CLIENTS} connections failed: {first}");
         }
         Ok(requests)
+    }
+
+    /// Long-lived connections to all servers.
+    pub(crate) fn establish(&self, limit: Duration) -> Result<Crowd> {
+        let crowd = self.crowd(Plan {
+            connections: ESTABLISHED,
+            interval: Duration::from_millis(200),
+            patience: limit,
+        })?;
+        crowd.established(limit)?;
+        Ok(crowd)
+    }
+
+    /// How many of them go on, of those that are not served by `gone`.
+    pub(crate) fn kept(&self, crowd: &Crowd, gone: Option<&str>, limit: Duration) -> Kept {
+        let reachable = |member: &Member| member.node.as_deref() != gone || gone.is_none();
+        // Those that are not heard again in time are told by their age below.
+        let heard = crowd.heard_again_where(limit, reachable).is_ok();
+        let members = crowd.members();
+        let of: Vec<&Member> = members.iter().filter(|member| reachable(member)).collect();
+        let fresh = |member: &&&Member| heard || member.heard.is_some_and(|at| at.elapsed() < limit);
+        let kept = of.iter().filter(|member| member.broken.is_none()).filter(fresh);
+        Kept {
+            kept: kept.count(),
+            of: of.len(),
+            promised: self.datapath == Datapath::Xdp,
+        }
     }
 
     /// The end of every daemon's log, when something is wrong.
@@ -209,9 +259,21 @@ impl Scene {
     }
 }
 
+/// The client's further addresses.
+fn sources() -> Vec<IpAddr> {
+    addresses(IpAddr::from([192, 168, 122, 10]), CLIENTS)
+}
+
+/// The controllers' addresses, as `--backend` takes them.
+pub(crate) fn backends(lab: &Lab) -> Result<Vec<String>> {
+    lab.controllers()
+        .map(|node| Ok(node.ipv4()?.to_string()))
+        .collect()
+}
+
 impl Requests {
     pub(crate) fn well(&self) -> bool {
-        self.errors.is_empty() && self.rewritten == 0 && self.by_server.len() > 1
+        self.errors.is_empty() && self.by_server.len() > 1
     }
 
     /// `c1 4, c2 4, c3 4`.
@@ -224,9 +286,12 @@ impl Requests {
         if !self.errors.is_empty() {
             parts.push(format!("failed {}", self.errors.len()));
         }
-        if self.rewritten > 0 {
-            parts.push(format!("client's address lost {}", self.rewritten));
-        }
         parts.join(", ")
+    }
+}
+
+impl Kept {
+    pub(crate) fn well(&self) -> bool {
+        !self.promised || self.kept == self.of
     }
 }

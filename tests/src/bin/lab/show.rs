@@ -1,5 +1,5 @@
 //! What the demonstration prints.
-use crate::scene::Requests;
+use crate::scene::{Kept, Requests};
 use lb_tests::prober::Report;
 use std::time::Duration;
 
@@ -19,32 +19,38 @@ pub(crate) struct Row {
     step: &'static str,
     holder: String,
     gap: Option<Duration>,
-    lost: Option<usize>,
+    lost: Option<(usize, usize)>,
+    kept: Kept,
     spread: String,
     pub(crate) well: bool,
 }
 
 impl Row {
-    /// Only requests were made.
-    pub(crate) fn requests(step: &'static str, holder: &str, requests: &Requests) -> Self {
-        let (spread, well) = (requests.spread(), requests.well());
+    /// Nothing happened.
+    pub(crate) fn rest(step: &'static str, holder: &str, kept: Kept, requests: &Requests) -> Self {
         Self {
             step,
             holder: holder.to_owned(),
             gap: None,
             lost: None,
-            spread,
-            well,
+            kept,
+            spread: requests.spread(),
+            well: requests.well() && kept.well(),
         }
     }
 
     /// Something happened while the prober looked on.
-    pub(crate) fn change(step: &'static str, holder: &str, report: &Report, requests: &Requests) -> Self {
-        let row = Self::requests(step, holder, requests);
+    pub(crate) fn change(
+        step: &'static str,
+        holder: &str,
+        report: &Report,
+        kept: Kept,
+        requests: &Requests,
+    ) -> Self {
         Self {
             gap: Some(report.longest()),
-            lost: Some(report.lost()),
-            ..row
+            lost: Some((report.lost(), report.probes.len())),
+            ..Self::rest(step, holder, kept, requests)
         }
     }
 
@@ -58,18 +64,24 @@ impl Row {
 /// The table at the end.
 pub(crate) fn table(rows: &[Row]) {
     println!(
-        "\n{:<14} {:<7} {:>9} {:>7}  {:<28} result",
-        "step", "holder", "gap", "probes", "TLS requests answered by"
+        "\n{:<14} {:<7} {:>9} {:>13} {:>12}  {:<24} result",
+        "step", "holder", "gap", "probes lost", "connections", "new connections"
     );
-    println!("{:<14} {:<7} {:>9} {:>7}", "", "", "", "lost");
+    println!(
+        "{:<14} {:<7} {:>9} {:>13} {:>12}  answered by",
+        "", "", "", "", "that went on"
+    );
     for row in rows {
         let gap = row
             .gap
             .map_or_else(|| "-".to_owned(), |gap| format!("{:.3} s", gap.as_secs_f64()));
-        let lost = row.lost.map_or_else(|| "-".to_owned(), |lost| lost.to_string());
+        let lost = row
+            .lost
+            .map_or_else(|| "-".to_owned(), |(lost, all)| format!("{lost} of {all}"));
+        let kept = format!("{} of {}", row.kept.kept, row.kept.of);
         let result = if row.well { "ok" } else { "FAILED" };
         println!(
-            "{:<14} {:<7} {gap:>9} {lost:>7}  {:<28} {result}",
+            "{:<14} {:<7} {gap:>9} {lost:>13} {kept:>12}  {:<24} {result}",
             row.step, row.holder, row.spread
         );
     }

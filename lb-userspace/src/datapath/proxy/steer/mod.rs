@@ -1,0 +1,139 @@
+//! How connections to a virtual IP and port come to a listening socket of ours, although an API server may listen on
+//! that port of every address of the node.
+//!
+//! 1. By a socket lookup program ([`program`]): no rule anywhere, local clients included, gone with this process.
+//! 2. Where the kernel or a missing capability forbids that, by listening on the virtual IP and port itself, where they
+//!    are free.
+//! 3. Where they are not, by an nftables table of our own.
+mod program;
+
+use super::listener;
+use lb_common::model::ServiceKey;
+use lb_common::proxy::Keepalive;
+use program::Program;
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Which of the three.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    /// By the program.
+    Program,
+    /// By listening there. Why not by the program.
+    Bound(String),
+    /// By nftables. Why not by either of the others.
+    Redirected(String),
+}
+
+impl fmt::Display for How {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Program => f.write_str("steered by a socket lookup program"),
+            Self::Bound(why) => write!(f, "listening on the virtual IP itself ({why})"),
+            Self::Redirected(why) => write!(f, "redirected by nftables, table inet cplb_proxy ({why})"),
+        }
+    }
+}
+
+/// Why there is no way.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SteerError {
+    /// The port is taken and nothing else can be done.
+    #[error("{key}: {program}; listening there: {bind}; {nft}")]
+    NoWay {
+        /// The virtual server.
+        key: ServiceKey,
+        /// Why not by the program.
+        program: String,
+        /// Why not by listening there.
+        bind: Errno,
+        /// Why not by nftables.
+        nft: String,
+    },
+    /// No socket at all.
+    #[error("{key}: a listening socket: {error}")]
+    Socket {
+        /// The virtual server.
+        key: ServiceKey,
+        /// Why.
+        error: Errno,
+    },
+}
+
+/// A virtual server's socket and how it gets its clients.
+#[derive(Debug)]
+pub(super) struct Steered {
+    pub(super) socket: Arc<OwnedFd>,
+    pub(super) how: How,
+}
+
+/// Every way that was opened.
+#[derive(Debug)]
+pub(super) struct Steering {
+    program: Result<Program, String>,
+    redirected: BTreeMap<ServiceKey, u16>,
+}
+
+impl Steering {
+    /// Loads the program into the network namespace of the calling thread, where it can.
+    pub(super) fn open() -> Self {
+        Self {
+            program: Program::load().map_err(|e| e.to_string()),
+            redirected: BTreeMap::new(),
+        }
+    }
+
+    /// Why the program is not used.
+    pub(super) fn missing(&self) -> Option<&str> {
+        self.program.as_ref().err().map(String::as_str)
+    }
+
+    /// A socket that gets the connections to `key`.
+    pub(super) fn add(
+        &mut self,
+        key: ServiceKey,
+        keepalive: Option<&Keepalive>,
+    ) -> Result<Steered, SteerError> {
+        let no_socket = |error| SteerError::Socket { key, error };
+        let why = match &mut self.program {
+            Ok(program) => {
+                // Any port of the virtual IP, which nobody else is kept from by that.
+                let socket = listener::open(SocketAddr::new(key.address, 0), keepalive).map_err(no_socket)?;
+                match program.steer(key, &socket) {
+                    Ok(()) => {
+                        return Ok(Steered {
+                            socket: Arc::new(socket),
+                            how: How::Program,
+                        });
+                    }
+                    Err(error) => error,
+                }
+            }
+            Err(error) => error.clone(),
+        };
+        match listener::open(SocketAddr::new(key.address, key.port), keepalive) {
+            Ok(socket) => Ok(Steered {
+                socket: Arc::new(socket),
+                how: How::Bound(why),
+            }),
+            Err(bind) => Err(SteerError::NoWay {
+                key,
+                program: why,
+                bind,
+                nft: String::new(),
+            }),
+        }
+    }
+
+    /// Connections to `key` are nobody's business here any more.
+    pub(super) fn remove(&mut self, key: ServiceKey) {
+        if let Ok(program) = &mut self.program {
+            program.leave(key);
+        }
+        self.redirected.remove(&key);
+    }
+}
