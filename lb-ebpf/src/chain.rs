@@ -21,6 +21,6 @@ pub(crate) fn follow(ctx: &XdpContext) {
     // SAFETY: a byte of the read-only section, which nobody writes while the program runs.
     if unsafe { ptr::read_volatile(&raw const CHAIN) } != 0 {
         // SAFETY: the index is within the array; an empty place makes the call return.
-        let _ = unsafe { NEXT.tail_call(ctx, 0) };
+        unsafe { NEXT.tail_call(ctx, 0) };
     }
 }

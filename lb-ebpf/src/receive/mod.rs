@@ -66,11 +66,11 @@ pub(crate) fn receive<const FRAGS: bool>(
 
 /// Is it for a virtual IP, may this node direct it, was it sent to this node, and can it be right?
 #[inline(always)]
-fn arrive<'a, I: Ip, const FRAGS: bool>(
-    xdp: &'a Xdp<FRAGS>,
+fn arrive<I: Ip, const FRAGS: bool>(
+    xdp: &Xdp<FRAGS>,
     config: Config,
     link: Link,
-) -> Result<(Config, &'a I, &'static Vip), Reason> {
+) -> Result<(Config, &I, &'static Vip), Reason> {
     let frame = xdp.frame();
     let ip: &I = frame.at(link.l3).ok_or(Reason::NotIp)?;
     let vip = lookup::vip(config.side, ip.dst()).ok_or(Reason::NotVip)?;

@@ -72,6 +72,13 @@ const RULES: &[Rule] = &[
         threads: Some(1),
         minutes: 10,
     },
+    // The oldest verifier that it must please, too.
+    Rule {
+        suite: "lb-tests/xdp_load",
+        place: Place::Both,
+        threads: None,
+        minutes: 5,
+    },
     // Thousands of connections at a time, and their answers are timed.
     Rule {
         suite: "lb-tests/xdp",
