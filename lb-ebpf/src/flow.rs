@@ -22,7 +22,7 @@ impl Found {
 /// Where a word with this hash is put if nothing speaks for another place, and looked for first.
 #[inline(always)]
 const fn first(hash: u64) -> usize {
-    ((hash >> 16) & (WAYS as u64 - 1)) as usize
+    (!(hash >> 16) & (WAYS as u64 - 1)) as usize
 }
 
 /// The word of this hash.
@@ -56,8 +56,7 @@ const ON_PROBATION: u64 = 1 << 12;
 /// costs more than all of it.
 #[inline(always)]
 pub(crate) fn victim(ways: Ways, hash: u64, now: u64) -> Option<Slot> {
-    // The highest among equals.
-    let turn = !(hash >> 16) & (WAYS as u64 - 1);
+    let turn = (hash >> 16) & (WAYS as u64 - 1);
     let mut best = 0;
     for way in 0..WAYS {
         let word = ways.way(way).read();

@@ -8,6 +8,11 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::btf_maps::{Array, PerCpuArray};
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns};
 use aya_ebpf::macros::btf_map;
+<<<<<<< HEAD
+=======
+use aya_ebpf::programs::XdpContext;
+use core::cell::UnsafeCell;
+>>>>>>> main
 use core::mem::offset_of;
 use core::ptr;
 use lb_common::abi::control::State;
@@ -17,8 +22,15 @@ use lb_common::abi::{Backend, REASONS as REASON_COUNT, Ring, Side, Traffic, Vip}
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 
-#[btf_map]
-static STATE: Array<State, 1> = Array::new();
+/// A section of its own, which the loader makes a map of, and whose address is in the program: nothing is looked up.
+/// The name is `lb_common::abi::map::STATE`.
+#[cfg_attr(target_arch = "bpf", unsafe(link_section = ".bss.STATE"))]
+static STATE: Shared = Shared(UnsafeCell::new(State {
+    active: 0,
+    lease_until: 0,
+    stamp_shift: 0,
+    inserts: 0,
+}));
 #[btf_map]
 static SIDES: Array<Side, 2> = Array::new();
 #[btf_map]
@@ -36,6 +48,40 @@ static BACKEND_STATS: PerCpuArray<Traffic, BACKENDS> = PerCpuArray::new();
 #[btf_map]
 static REASONS: PerCpuArray<u64, { REASON_COUNT as usize }> = PerCpuArray::new();
 
+<<<<<<< HEAD
+=======
+#[btf_map]
+static NEXT: ProgramArray<1> = ProgramArray::new();
+#[btf_map]
+static NEXT_FRAGS: ProgramArray<1> = ProgramArray::new();
+
+/// Whether there is a next program at all: without one, the verifier takes the call out.
+#[unsafe(no_mangle)]
+static CHAIN: Global<u8> = Global::new(0);
+
+/// Goes on in the next program. A program array takes only programs that are of one mind about frames in several
+/// buffers, so there are two.
+#[inline(always)]
+pub(crate) fn next<const FRAGS: bool>(ctx: &XdpContext) {
+    if CHAIN.load() == 0 {
+        return;
+    }
+    // SAFETY: nothing is to be dropped, and where there is no program it returns.
+    unsafe {
+        if FRAGS {
+            NEXT_FRAGS.tail_call(ctx, 0);
+        } else {
+            NEXT.tail_call(ctx, 0);
+        }
+    }
+}
+#[repr(transparent)]
+struct Shared(UnsafeCell<State>);
+
+// SAFETY: each field is a word that is read and written whole.
+unsafe impl Sync for Shared {}
+
+>>>>>>> main
 /// The control word. Every field is read and written whole: the control program may change it meanwhile.
 #[derive(Clone, Copy)]
 pub(crate) struct Control(*mut State);
@@ -60,8 +106,8 @@ macro_rules! fields {
 
 impl Control {
     #[inline(always)]
-    pub(crate) fn get() -> Option<Self> {
-        STATE.get_ptr_mut(0).map(Self)
+    pub(crate) fn get() -> Self {
+        Self(STATE.0.get())
     }
 
     fields! {

@@ -5,8 +5,8 @@ mod health;
 use super::raw::native::{Api, ControlPlaneLoadBalancer, Spec as RawSpec};
 use super::raw::server::MAGLEV;
 use super::raw::{
-    ConnectionSync, Garp, Granularity, IpvsTimeouts, Keepalive, Metadata, Port, Proxy, ProxyProtocol, RealServer,
-    RootArray, SorryServer, SyncGroup, Tunnel, VirtualServer, VrrpInstance, Xdp,
+    ConnectionSync, Garp, Granularity, IpvsTimeouts, Keepalive, Metadata, Port, Proxy, ProxyProtocol,
+    RealServer, RootArray, SorryServer, SyncGroup, Tunnel, VirtualServer, VrrpInstance, Xdp,
 };
 use super::{API_VERSION, KIND};
 use crate::model::{Forwarding, Scheduler, SchedulerFlags};

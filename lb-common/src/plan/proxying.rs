@@ -220,7 +220,12 @@ mod tests {
         let up = |dead: &[u8]| -> Vec<bool> {
             let health = HealthView {
                 down: (dead.iter())
-                    .map(|n| (spec.virtual_servers[0].key, SocketAddr::from(([192, 0, 2, *n], 6443))))
+                    .map(|n| {
+                        (
+                            spec.virtual_servers[0].key,
+                            SocketAddr::from(([192, 0, 2, *n], 6443)),
+                        )
+                    })
                     .collect(),
                 ..HealthView::default()
             };

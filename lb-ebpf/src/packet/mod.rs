@@ -38,12 +38,6 @@ impl<const FRAGS: bool> Xdp<FRAGS> {
         Self { ctx }
     }
 
-    /// What the kernel handed over.
-    #[inline(always)]
-    pub(crate) fn context(&self) -> &XdpContext {
-        &self.ctx
-    }
-
     /// The frame. It is borrowed, since making room puts it elsewhere.
     #[inline(always)]
     pub(crate) fn frame(&self) -> Frame<'_> {

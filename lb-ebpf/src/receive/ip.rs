@@ -137,7 +137,7 @@ impl Ip for Ipv6 {
 
     #[inline(always)]
     fn is_bare(&self) -> bool {
-        true
+        self.is_well_formed()
     }
 }
 

@@ -160,9 +160,15 @@ fn summary(args: &Args, loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> 
             writeln!(out, "  from {source}")?;
         }
     }
-    let proxied = spec.virtual_servers.iter().any(|v| v.datapath == DatapathKind::Proxy);
+    let proxied = spec
+        .virtual_servers
+        .iter()
+        .any(|v| v.datapath == DatapathKind::Proxy);
     if let Some(port) = spec.proxy.bind_port.filter(|_| proxied) {
-        writeln!(out, "the proxy listens on port {port} of every address of the node as well")?;
+        writeln!(
+            out,
+            "the proxy listens on port {port} of every address of the node as well"
+        )?;
     }
     if spec.virtual_servers.is_empty() {
         writeln!(out, "no virtual servers: the virtual IP alone")?;
@@ -293,7 +299,11 @@ fn server(v: &VirtualServer, out: &mut dyn Write) -> io::Result<()> {
         DatapathKind::Auto | DatapathKind::Ipvs | DatapathKind::Proxy => v.scheduler.name(),
     };
     if v.datapath == DatapathKind::Proxy {
-        let algorithm = if v.scheduler == Scheduler::SourceHash { "source" } else { algorithm };
+        let algorithm = if v.scheduler == Scheduler::SourceHash {
+            "source"
+        } else {
+            algorithm
+        };
         writeln!(out, "virtual server {name}: {algorithm}")?;
     } else {
         let kind = v.forwarding.name();

@@ -209,6 +209,7 @@ impl<'lab> Cluster<'lab> {
             ports: &[PLAIN],
             tls: Some((&[TLS], &self.authority)),
             vips: &vips(),
+            grace: None,
         };
         let server = server::start(self.lab.node(name)?, service)?;
         self.servers.insert(name.to_owned(), server);

@@ -115,6 +115,7 @@ fn tunnels_carry_many_bytes_and_outlive_their_director() -> Result<()> {
                 ports: &[PLAIN],
                 vips: &vips(),
                 tls: None,
+                grace: None,
             },
         )?);
     }

@@ -96,7 +96,9 @@ fn check(
         if let Some((real_servers, source)) = servers {
             attainable(&policy, &real_servers, f);
             if let (Some(Some(sorry)), Some((_, at))) = (&sorry, &policy.care.sorry_server)
-                && real_servers.iter().any(|s| (s.address, s.port) == (sorry.address, sorry.port))
+                && real_servers
+                    .iter()
+                    .any(|s| (s.address, s.port) == (sorry.address, sorry.port))
             {
                 let message = format!("{} port {} is one of the real servers", sorry.address, sorry.port);
                 f.refuse(Problem::new(at, message).help("the sorry server is for when those are too few"));
@@ -146,13 +148,20 @@ fn attainable(policy: &Policy, servers: &[crate::spec::RealServer], f: &mut Find
     if needed > whole {
         let message =
             format!("the quorum needs a weight of {needed}, but all real servers together have {whole}");
-        f.refuse(Problem::new(&policy.care.quorum_at, message).help("each real server counts with its weight"));
+        f.refuse(
+            Problem::new(&policy.care.quorum_at, message).help("each real server counts with its weight"),
+        );
     }
 }
 
 /// Who asks from the virtual IP gets no answer on the nodes that do not hold it.
 fn source_is_no_vip(all: &Instances, policy: &Policy, at: &Path, f: &mut Findings) {
-    if let Some(source) = policy.care.health_check.source.filter(|s| backends::is_vip(all, *s)) {
+    if let Some(source) = policy
+        .care
+        .health_check
+        .source
+        .filter(|s| backends::is_vip(all, *s))
+    {
         let at = at.key("healthCheck").key("sourceAddress");
         let message = format!("{source} is a virtual IP: it is on whichever node holds it");
         f.refuse(
