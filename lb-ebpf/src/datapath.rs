@@ -8,11 +8,7 @@ use crate::receive::Arrived;
 use crate::select::Choice;
 use crate::short::{self, Went};
 use crate::traits::Traits;
-<<<<<<< HEAD
-use crate::{chain, count, fragment, receive, rewrite, select, trace};
-=======
 use crate::{count, fragment, receive, rewrite, select, trace};
->>>>>>> main
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::programs::XdpContext;
 use lb_common::abi::Reason;
@@ -35,11 +31,7 @@ pub(crate) fn run<const FRAGS: bool>(ctx: XdpContext) -> u32 {
         }
     };
     if verdict == XDP_PASS {
-<<<<<<< HEAD
-        chain::follow(xdp.context());
-=======
         xdp.hand_on();
->>>>>>> main
     }
     verdict
 }

@@ -4,15 +4,13 @@
     reason = "map values are memory that the kernel and user space share with the program"
 )]
 use crate::packet::ethernet::Macs;
+use aya_ebpf::Global;
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
-use aya_ebpf::btf_maps::{Array, PerCpuArray};
+use aya_ebpf::btf_maps::{Array, PerCpuArray, ProgramArray};
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns};
 use aya_ebpf::macros::btf_map;
-<<<<<<< HEAD
-=======
 use aya_ebpf::programs::XdpContext;
 use core::cell::UnsafeCell;
->>>>>>> main
 use core::mem::offset_of;
 use core::ptr;
 use lb_common::abi::control::State;
@@ -48,8 +46,6 @@ static BACKEND_STATS: PerCpuArray<Traffic, BACKENDS> = PerCpuArray::new();
 #[btf_map]
 static REASONS: PerCpuArray<u64, { REASON_COUNT as usize }> = PerCpuArray::new();
 
-<<<<<<< HEAD
-=======
 #[btf_map]
 static NEXT: ProgramArray<1> = ProgramArray::new();
 #[btf_map]
@@ -81,7 +77,6 @@ struct Shared(UnsafeCell<State>);
 // SAFETY: each field is a word that is read and written whole.
 unsafe impl Sync for Shared {}
 
->>>>>>> main
 /// The control word. Every field is read and written whole: the control program may change it meanwhile.
 #[derive(Clone, Copy)]
 pub(crate) struct Control(*mut State);

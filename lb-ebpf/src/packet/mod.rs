@@ -9,6 +9,7 @@ pub(crate) mod ipv4;
 pub(crate) mod ipv6;
 pub(crate) mod transport;
 
+use crate::maps;
 use aya_ebpf::helpers::generated::{
     bpf_csum_diff, bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len,
 };
@@ -90,6 +91,12 @@ impl<const FRAGS: bool> Xdp<FRAGS> {
             0 => Ok(()),
             _ => Err(Refused),
         }
+    }
+
+    /// Hands the frame to the next program, if there is one: then this does not return.
+    #[inline(always)]
+    pub(crate) fn hand_on(&self) {
+        maps::next::<FRAGS>(&self.ctx);
     }
 
     /// Sends the frame from another interface. The answer is the program's verdict.

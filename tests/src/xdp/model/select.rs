@@ -148,7 +148,7 @@ impl Model {
     fn insert(&mut self, hash: u64, class: u64, backend: u16) {
         let now = self.now;
         let set = &mut self.flows[flow::set_of(hash) as usize];
-        let turn = !(hash >> 16) as usize % set.len();
+        let turn = (hash >> 16) as usize % set.len();
         let worth = |word: u64| match flow::class(word) {
             _ if flow::is_empty(word) => Some((2, 0)),
             ESTABLISHED if flow::age(word, now) <= STALE => None,
