@@ -8,7 +8,7 @@ use crate::receive::Arrived;
 use crate::select::Choice;
 use crate::short::{self, Went};
 use crate::traits::Traits;
-use crate::{chain, count, fragment, receive, rewrite, select};
+use crate::{count, fragment, receive, rewrite, select, trace};
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::programs::XdpContext;
 use lb_common::abi::Reason;
@@ -22,6 +22,7 @@ pub(crate) fn run<const FRAGS: bool>(ctx: XdpContext) -> u32 {
         Ok(verdict) => verdict,
         Err(reason) => {
             count::reason(reason);
+            trace::refused(&xdp, reason);
             match reason.verdict() {
                 Verdict::Pass => XDP_PASS,
                 Verdict::Drop => XDP_DROP,
@@ -30,7 +31,7 @@ pub(crate) fn run<const FRAGS: bool>(ctx: XdpContext) -> u32 {
         }
     };
     if verdict == XDP_PASS {
-        chain::follow(xdp.context());
+        xdp.hand_on();
     }
     verdict
 }
@@ -39,18 +40,20 @@ pub(crate) fn run<const FRAGS: bool>(ctx: XdpContext) -> u32 {
 fn forward<const FRAGS: bool>(xdp: &mut Xdp<FRAGS>) -> Result<u32, Reason> {
     let ethertype = ethernet::first(xdp.frame()).ok_or(Reason::NotIp)?;
     let config = Config::in_force().ok_or(Reason::LeaseEnded)?;
-    let link = Link::untagged(ethertype);
     let went = match ethertype {
-        ethernet::IPV4 => short::go::<Ipv4, FRAGS>(xdp, &config, link)?,
-        ethernet::IPV6 => short::go::<Ipv6, FRAGS>(xdp, &config, link)?,
+        ethernet::IPV4 => short::go::<Ipv4, FRAGS>(xdp, &config)?,
+        ethernet::IPV6 => short::go::<Ipv6, FRAGS>(xdp, &config)?,
         _ => Went::Nowhere,
     };
     let (link, arrived, choice) = match went {
         Went::All(verdict) => return Ok(verdict),
-        Went::Chosen(arrived, choice) => (link, arrived, choice),
+        Went::Chosen(arrived, choice) => (Link::untagged(ethertype), arrived, choice),
         Went::Nowhere => {
-            let link = ethernet::parse(xdp.frame()).ok_or(Reason::NotIp)?.plain(config.side);
-            let arrived = receive::receive(xdp, &config, link)?.plain(config.side);
+            let link = ethernet::parse(xdp.frame())
+                .ok_or(Reason::NotIp)?
+                .plain(config.side);
+            let (config, arrived) = receive::receive(xdp, config, link)?;
+            let arrived = arrived.plain(config.side);
             let choice = choose(&config, &arrived)?;
             (link, arrived, choice)
         }
@@ -60,6 +63,7 @@ fn forward<const FRAGS: bool>(xdp: &mut Xdp<FRAGS>) -> Result<u32, Reason> {
     let bytes = xdp.frame().len().max(link.l3 + arrived.length) as u64;
     let verdict = rewrite::to_backend(xdp, link, &arrived, choice.backend)?;
     count::forwarded(choice.place, bytes, choice.new, choice.remembered);
+    trace::forwarded(xdp, choice.place, choice.remembered);
     Ok(verdict)
 }
 
@@ -67,9 +71,14 @@ fn forward<const FRAGS: bool>(xdp: &mut Xdp<FRAGS>) -> Result<u32, Reason> {
 fn choose(config: &Config, arrived: &Arrived) -> Result<Choice, Reason> {
     let Some(flow) = &arrived.flow else {
         let (place, backend) = fragment::recall(config, arrived.fragment)?;
-        return Ok(Choice { place, backend, new: false, remembered: true });
+        return Ok(Choice {
+            place,
+            backend,
+            new: false,
+            remembered: true,
+        });
     };
-    let choice = select::choose::<false>(config, arrived.traits, flow)?.ok_or(Reason::NoBackend)?;
+    let choice = select::choose::<false>(config, arrived.traits, flow, || true)?.ok_or(Reason::NoBackend)?;
     if arrived.traits.any(Traits::FIRST) {
         fragment::remember(config, arrived.fragment, choice.place);
     }

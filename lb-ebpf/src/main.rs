@@ -15,7 +15,6 @@
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 mod affinity;
-mod chain;
 mod config;
 mod control;
 mod count;
@@ -30,6 +29,7 @@ mod rewrite;
 mod select;
 mod short;
 mod too_big;
+mod trace;
 mod traits;
 mod tunnel;
 

@@ -4,10 +4,13 @@
     reason = "map values are memory that the kernel and user space share with the program"
 )]
 use crate::packet::ethernet::Macs;
+use aya_ebpf::Global;
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
-use aya_ebpf::btf_maps::{Array, PerCpuArray};
+use aya_ebpf::btf_maps::{Array, PerCpuArray, ProgramArray};
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns};
 use aya_ebpf::macros::btf_map;
+use aya_ebpf::programs::XdpContext;
+use core::cell::UnsafeCell;
 use core::mem::offset_of;
 use core::ptr;
 use lb_common::abi::control::State;
@@ -17,8 +20,15 @@ use lb_common::abi::{Backend, REASONS as REASON_COUNT, Ring, Side, Traffic, Vip}
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 
-#[btf_map]
-static STATE: Array<State, 1> = Array::new();
+/// A section of its own, which the loader makes a map of, and whose address is in the program: nothing is looked up.
+/// The name is `lb_common::abi::map::STATE`.
+#[cfg_attr(target_arch = "bpf", unsafe(link_section = ".bss.STATE"))]
+static STATE: Shared = Shared(UnsafeCell::new(State {
+    active: 0,
+    lease_until: 0,
+    stamp_shift: 0,
+    inserts: 0,
+}));
 #[btf_map]
 static SIDES: Array<Side, 2> = Array::new();
 #[btf_map]
@@ -35,6 +45,37 @@ static SERVICE_STATS: PerCpuArray<Traffic, SERVICES> = PerCpuArray::new();
 static BACKEND_STATS: PerCpuArray<Traffic, BACKENDS> = PerCpuArray::new();
 #[btf_map]
 static REASONS: PerCpuArray<u64, { REASON_COUNT as usize }> = PerCpuArray::new();
+
+#[btf_map]
+static NEXT: ProgramArray<1> = ProgramArray::new();
+#[btf_map]
+static NEXT_FRAGS: ProgramArray<1> = ProgramArray::new();
+
+/// Whether there is a next program at all: without one, the verifier takes the call out.
+#[unsafe(no_mangle)]
+static CHAIN: Global<u8> = Global::new(0);
+
+/// Goes on in the next program. A program array takes only programs that are of one mind about frames in several
+/// buffers, so there are two.
+#[inline(always)]
+pub(crate) fn next<const FRAGS: bool>(ctx: &XdpContext) {
+    if CHAIN.load() == 0 {
+        return;
+    }
+    // SAFETY: nothing is to be dropped, and where there is no program it returns.
+    unsafe {
+        if FRAGS {
+            NEXT_FRAGS.tail_call(ctx, 0);
+        } else {
+            NEXT.tail_call(ctx, 0);
+        }
+    }
+}
+#[repr(transparent)]
+struct Shared(UnsafeCell<State>);
+
+// SAFETY: each field is a word that is read and written whole.
+unsafe impl Sync for Shared {}
 
 /// The control word. Every field is read and written whole: the control program may change it meanwhile.
 #[derive(Clone, Copy)]
@@ -60,8 +101,8 @@ macro_rules! fields {
 
 impl Control {
     #[inline(always)]
-    pub(crate) fn get() -> Option<Self> {
-        STATE.get_ptr_mut(0).map(Self)
+    pub(crate) fn get() -> Self {
+        Self(STATE.0.get())
     }
 
     fields! {
@@ -120,7 +161,7 @@ pub(crate) fn mac(vip: &Vip) -> u64 {
         );
     };
     // SAFETY: both fields, of bytes, one after the other.
-    u64::from_le_bytes(unsafe { *ptr::from_ref(vip).byte_add(offset_of!(Vip, mac)).cast() })
+    unsafe { *ptr::from_ref(vip).byte_add(offset_of!(Vip, mac)).cast() }
 }
 
 /// Its MAC addresses as a frame begins with them: the backend's, then the interface's.

@@ -40,15 +40,17 @@ impl Choice {
     }
 }
 
-/// Chooses. `None` where more is to be done than what `SHORT` does: all but clients' affinity.
+/// Chooses. `None` where more is to be done than what `SHORT` does: all but clients' affinity, and what `is_sane` does
+/// not say of a packet whose flow is not remembered.
 #[inline(always)]
 pub(crate) fn choose<const SHORT: bool>(
     config: &Config,
     traits: Traits,
     flow: &Flow,
+    is_sane: impl FnOnce() -> bool,
 ) -> Result<Option<Choice>, Reason> {
     let ways = maps::ways(flow.hash).ok_or(Reason::NoBackend)?;
-    let opens = traits.any(Traits::OPENS);
+    let opens = traits.opens();
     let mut known = None;
     if let Some(found) = flow::find(ways, flow.hash) {
         let number = word::backend(found.word);
@@ -66,12 +68,12 @@ pub(crate) fn choose<const SHORT: bool>(
         }
         known = Some(slot);
     }
-    if SHORT && flow.service.affinity != 0 {
+    if SHORT && (flow.service.affinity != 0 || !is_sane()) {
         return Ok(None);
     }
-    let new = traits.any(Traits::OPENS.and(Traits::DATAGRAM));
+    let new = traits.begins();
     let number = fresh::<SHORT>(config, flow, new)?;
-    if traits.any(Traits::CONTINUES.and(Traits::DATAGRAM)) && config.may_insert() {
+    if traits.continues() && config.may_insert() {
         let stamp = config.stamp();
         if let Some(slot) = known.or_else(|| flow::victim(ways, flow.hash, stamp)) {
             slot.write(word::word(flow.hash, stamp, word::PROBATION, number));
@@ -103,7 +105,11 @@ fn fresh<const SHORT: bool>(config: &Config, flow: &Flow, new: bool) -> Result<u
 /// Whether the backend serves the flow's service: a flow that it has, or a new one.
 #[inline(always)]
 fn serves(config: &Config, flow: &Flow, number: u32, new: bool) -> bool {
-    let wanted = if new { MEMBER_ALIVE | MEMBER_NEW } else { MEMBER_ALIVE };
+    let wanted = if new {
+        MEMBER_ALIVE | MEMBER_NEW
+    } else {
+        MEMBER_ALIVE
+    };
     maps::member(config.side, flow.service.pool, number) & wanted == wanted
 }
 

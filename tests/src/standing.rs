@@ -63,6 +63,31 @@ pub fn wait(
     })
 }
 
+/// Waits until every daemon in these nodes finds these real servers well, and no others: what a server's node lacks while
+/// it starts is found out by checks, and what they find moves connections. A node without a daemon has no say.
+pub fn wait_healthy<'n>(
+    nodes: impl IntoIterator<Item = &'n Node>,
+    servers: &BTreeSet<IpAddr>,
+    limit: Duration,
+) -> Result<()> {
+    for node in nodes {
+        let mut last = None;
+        let agreed = wait::until(&format!("{} finds {servers:?} well", node.name()), limit, || {
+            last = of(node).ok();
+            last.as_ref()
+                .is_none_or(|now| now.healthy() == *servers)
+                .then_some(())
+        });
+        agreed.with_context(|| {
+            format!(
+                "health now: {}",
+                last.map_or(Value::Null, |now| now.0["health"].clone())
+            )
+        })?;
+    }
+    Ok(())
+}
+
 /// Waits until the first instance is in that state (`Initialize`, `Backup`, `Active`, `Leaving`).
 pub fn wait_state(cplb: &Cplb<'_>, state: &str, limit: Duration) -> Result<Standing> {
     let what = format!("{} on {}", state, cplb.node().name());

@@ -85,7 +85,10 @@ impl Scheduler {
 
     /// Whether a weight is more to it than 0 or not.
     pub const fn weighs(self) -> bool {
-        !matches!(self, Self::RoundRobin | Self::LeastConnection | Self::DestinationHash)
+        !matches!(
+            self,
+            Self::RoundRobin | Self::LeastConnection | Self::DestinationHash
+        )
     }
 }
 

@@ -38,6 +38,18 @@ pub(crate) struct Ethernet {
 }
 
 impl Ethernet {
+    /// Whether its destination is the one in the first bytes of this word.
+    #[inline(always)]
+    pub(crate) fn is_to(&self, mac: u64) -> bool {
+        const {
+            assert!(
+                cfg!(target_endian = "little"),
+                "the other two bytes are the highest"
+            )
+        };
+        (self.macs.first ^ mac) << 16 == 0
+    }
+
     #[inline(always)]
     pub(crate) fn macs(&self) -> Macs {
         Macs {
@@ -80,13 +92,20 @@ impl Link {
     /// Without tags.
     #[inline(always)]
     pub(crate) fn untagged(ethertype: u16) -> Self {
-        Self { l3: size_of::<Ethernet>(), ethertype, vlan: 0 }
+        Self {
+            l3: size_of::<Ethernet>(),
+            ethertype,
+            vlan: 0,
+        }
     }
 
     /// See [`maps::plain`].
     #[inline(always)]
     pub(crate) fn plain(self, side: &'static Side) -> Self {
-        Self { l3: maps::plain::<32>(side, self.l3 as u32) as usize, ..self }
+        Self {
+            l3: maps::plain::<32>(side, self.l3 as u32) as usize,
+            ..self
+        }
     }
 }
 

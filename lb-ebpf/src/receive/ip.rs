@@ -17,7 +17,8 @@ pub(crate) trait Ip: Header + 'static {
     fn hops(&self) -> u8;
     /// Lowers the TTL or hop limit, which is more.
     fn lower_hops(&mut self, hops: u8);
-    fn has_martian_source(&self) -> bool;
+    /// Not from a source that cannot be.
+    fn has_sane_source(&self) -> bool;
     /// Version and lengths can be right.
     fn is_well_formed(&self) -> bool;
     /// Bytes of the packet.
@@ -65,8 +66,8 @@ impl Ip for Ipv4 {
     }
 
     #[inline(always)]
-    fn has_martian_source(&self) -> bool {
-        Self::has_martian_source(self)
+    fn has_sane_source(&self) -> bool {
+        self.src() != self.dst() && !self.has_martian_source()
     }
 
     #[inline(always)]
@@ -115,8 +116,8 @@ impl Ip for Ipv6 {
     }
 
     #[inline(always)]
-    fn has_martian_source(&self) -> bool {
-        Self::has_martian_source(self)
+    fn has_sane_source(&self) -> bool {
+        self.src() != self.dst() && !self.has_martian_source()
     }
 
     #[inline(always)]
@@ -136,7 +137,7 @@ impl Ip for Ipv6 {
 
     #[inline(always)]
     fn is_bare(&self) -> bool {
-        true
+        self.is_well_formed()
     }
 }
 
@@ -190,6 +191,11 @@ impl Address for [u64; 2] {
 /// The same bytes as four words in native order, as the hash takes them.
 #[inline(always)]
 fn words([hi, lo]: [u64; 2]) -> [u32; 4] {
-    const { assert!(cfg!(target_endian = "little"), "the halves would be the other way round") };
+    const {
+        assert!(
+            cfg!(target_endian = "little"),
+            "the halves would be the other way round"
+        )
+    };
     [hi as u32, (hi >> 32) as u32, lo as u32, (lo >> 32) as u32]
 }

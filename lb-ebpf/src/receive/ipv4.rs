@@ -2,18 +2,24 @@
 use super::ip::Address;
 use super::{Arrived, Flow, flow};
 use crate::config::Config;
+use crate::fragment;
+use crate::packet::Frame;
 use crate::packet::ethernet::Link;
 use crate::packet::icmp::{ICMP, Icmp};
 use crate::packet::ipv4::Ipv4;
-use crate::packet::transport::{self, TCP, UDP};
-use crate::packet::Frame;
+use crate::packet::transport::{self, Segment, TCP, UDP};
 use crate::traits::Traits;
-use crate::fragment;
 use lb_common::abi::{Reason, Vip};
 
 /// What comes after the header.
 #[inline(always)]
-pub(super) fn classify(config: &Config, frame: Frame<'_>, link: Link, ip: &Ipv4, vip: &Vip) -> Result<Arrived, Reason> {
+pub(super) fn classify(
+    config: &Config,
+    frame: Frame<'_>,
+    link: Link,
+    ip: &Ipv4,
+    vip: &Vip,
+) -> Result<Arrived, Reason> {
     let length = ip.total();
     let at = link.l3 + ip.header_length();
     let end = link.l3 + length;
@@ -46,9 +52,9 @@ pub(super) fn classify(config: &Config, frame: Frame<'_>, link: Link, ip: &Ipv4,
             flow: Some(flow),
         });
     }
-    let traits = transport::parse(frame, at, end, ip.proto, part.any(Traits::FIRST))?;
-    let ports = transport::ports(frame, at, end).ok_or(Reason::BadTransport)?;
-    let flow = flow(config, vip, ip.src, ip.dst, ip.proto, ports);
+    let mut segment = Segment::EMPTY;
+    segment.read(frame, at, end, ip.proto, part.any(Traits::FIRST))?;
+    let flow = flow(config, vip, ip.src, ip.dst, ip.proto, segment.ports);
     if flow.is_none() {
         if part.any(Traits::FIRST) {
             fragment::remember(config, fragment, fragment::PASSED);
@@ -56,7 +62,7 @@ pub(super) fn classify(config: &Config, frame: Frame<'_>, link: Link, ip: &Ipv4,
         return Err(Reason::NotService);
     }
     Ok(Arrived {
-        traits: traits.and(part),
+        traits: segment.traits.and(part),
         length,
         fragment,
         flow,

@@ -2,18 +2,24 @@
 use super::ip::Address;
 use super::{Arrived, Flow, flow};
 use crate::config::Config;
+use crate::fragment;
+use crate::packet::Frame;
 use crate::packet::ethernet::Link;
 use crate::packet::icmp::{ICMPV6, Icmp};
 use crate::packet::ipv6::{self, Ipv6};
-use crate::packet::transport::{self, TCP, UDP};
-use crate::packet::Frame;
+use crate::packet::transport::{self, Segment, TCP, UDP};
 use crate::traits::Traits;
-use crate::fragment;
 use lb_common::abi::{Reason, Vip};
 
 /// What comes after the header.
 #[inline(always)]
-pub(super) fn classify(config: &Config, frame: Frame<'_>, link: Link, ip: &Ipv6, vip: &Vip) -> Result<Arrived, Reason> {
+pub(super) fn classify(
+    config: &Config,
+    frame: Frame<'_>,
+    link: Link,
+    ip: &Ipv6,
+    vip: &Vip,
+) -> Result<Arrived, Reason> {
     let length = ip.total();
     let end = link.l3 + length;
     let upper = ipv6::walk(config.side, frame, link.l3 + size_of::<Ipv6>(), ip.next, end)?;
@@ -48,9 +54,9 @@ pub(super) fn classify(config: &Config, frame: Frame<'_>, link: Link, ip: &Ipv6,
         other if ipv6::is_extension(other) => return Err(Reason::Extension),
         _ => return Err(Reason::NotService),
     }
-    let traits = transport::parse(frame, upper.at, end, upper.proto, part.any(Traits::FIRST))?;
-    let ports = transport::ports(frame, upper.at, end).ok_or(Reason::BadTransport)?;
-    let flow = flow(config, vip, ip.src, ip.dst, upper.proto, ports);
+    let mut segment = Segment::EMPTY;
+    segment.read(frame, upper.at, end, upper.proto, part.any(Traits::FIRST))?;
+    let flow = flow(config, vip, ip.src, ip.dst, upper.proto, segment.ports);
     if flow.is_none() {
         if part.any(Traits::FIRST) {
             fragment::remember(config, fragment, fragment::PASSED);
@@ -58,7 +64,7 @@ pub(super) fn classify(config: &Config, frame: Frame<'_>, link: Link, ip: &Ipv6,
         return Err(Reason::NotService);
     }
     Ok(Arrived {
-        traits: traits.and(part).and(Traits::V6),
+        traits: segment.traits.and(part).and(Traits::V6),
         length,
         fragment,
         flow,

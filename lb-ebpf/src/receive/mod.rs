@@ -5,14 +5,13 @@ mod ipv6;
 
 use crate::config::Config;
 use crate::packet::Xdp;
-use crate::packet::ethernet::{self, Link};
+use crate::packet::ethernet::{self, Ethernet, Link};
 use crate::packet::ipv4::Ipv4;
 use crate::packet::ipv6::Ipv6;
 use crate::packet::transport::Ports;
 use crate::traits::Traits;
 use crate::{lookup, maps};
-pub(crate) use ip::Ip;
-use ip::Address;
+pub(crate) use ip::{Address, Ip};
 use lb_common::abi::tables::SERVICE_AFFINITY;
 use lb_common::abi::{GUARD_TTL, Reason, Service, Side, Vip};
 
@@ -31,7 +30,10 @@ impl Arrived {
     /// See [`maps::plain`].
     #[inline(always)]
     pub(crate) fn plain(self, side: &'static Side) -> Self {
-        Self { traits: Traits(maps::plain::<{ Traits::BELOW }>(side, self.traits.0)), ..self }
+        Self {
+            traits: Traits(maps::plain::<{ Traits::BELOW }>(side, self.traits.0)),
+            ..self
+        }
     }
 }
 
@@ -47,50 +49,46 @@ pub(crate) struct Flow {
 #[inline(always)]
 pub(crate) fn receive<const FRAGS: bool>(
     xdp: &Xdp<FRAGS>,
-    config: &Config,
+    config: Config,
     link: Link,
-) -> Result<Arrived, Reason> {
+) -> Result<(Config, Arrived), Reason> {
+    let frame = xdp.frame();
     if link.ethertype == ethernet::IPV4 {
-        let (ip, vip) = arrive::<Ipv4, FRAGS>(xdp, config, link)?;
-        ipv4::classify(config, xdp.frame(), link, ip, vip)
+        let (config, ip, vip) = arrive::<Ipv4, FRAGS>(xdp, config, link)?;
+        Ok((config, ipv4::classify(&config, frame, link, ip, vip)?))
     } else if link.ethertype == ethernet::IPV6 {
-        let (ip, vip) = arrive::<Ipv6, FRAGS>(xdp, config, link)?;
-        ipv6::classify(config, xdp.frame(), link, ip, vip)
+        let (config, ip, vip) = arrive::<Ipv6, FRAGS>(xdp, config, link)?;
+        Ok((config, ipv6::classify(&config, frame, link, ip, vip)?))
     } else {
         Err(Reason::NotIp)
     }
 }
 
 /// Is it for a virtual IP, may this node direct it, was it sent to this node, and can it be right?
-///
-/// What is not for a virtual IP costs no more than that answer: it is most of what a node receives.
 #[inline(always)]
-pub(crate) fn arrive<'a, I: Ip, const FRAGS: bool>(
-    xdp: &'a Xdp<FRAGS>,
-    config: &Config,
+fn arrive<I: Ip, const FRAGS: bool>(
+    xdp: &Xdp<FRAGS>,
+    config: Config,
     link: Link,
-) -> Result<(&'a I, &'static Vip), Reason> {
+) -> Result<(Config, &I, &'static Vip), Reason> {
     let frame = xdp.frame();
     let ip: &I = frame.at(link.l3).ok_or(Reason::NotIp)?;
-    let (hi, lo) = ip.dst().key().ok_or(Reason::NotVip)?;
-    let vip = lookup::vip(config.side, hi, lo).ok_or(Reason::NotVip)?;
-    config.lease()?;
-    // A word that begins with the address; the two bytes more are shifted out.
-    let start: &[u8; 8] = frame.at(0).ok_or(Reason::NotIp)?;
-    let other = u64::from_le_bytes(*start) ^ maps::mac(vip);
-    if link.vlan != vip.vlan || other << 16 != 0 {
+    let vip = lookup::vip(config.side, ip.dst()).ok_or(Reason::NotVip)?;
+    let config = config.leased()?;
+    let ethernet: &Ethernet = frame.at(0).ok_or(Reason::NotIp)?;
+    if link.vlan != vip.vlan || !ethernet.is_to(maps::mac(vip)) {
         return Err(Reason::NotForUs);
     }
     if ip.hops() <= GUARD_TTL {
         return Err(Reason::Guarded);
     }
-    if ip.src() == ip.dst() || ip.has_martian_source() {
+    if !ip.has_sane_source() {
         return Err(Reason::BadSource);
     }
-    if !ip.is_well_formed() || !xdp.has(link.l3 + ip.total()) {
+    if !ip.is_well_formed() || !xdp.has(frame, link.l3 + ip.total()) {
         return Err(Reason::BadIp);
     }
-    Ok((ip, vip))
+    Ok((config, ip, vip))
 }
 
 /// The flow from the client to the virtual IP with these ports. `None`: no service has it.

@@ -20,7 +20,7 @@ use crate::config::{self, Loaded, Overrides};
 use crate::guardian::{Guardian, Message};
 use crate::health;
 use crate::notify::Notifier;
-use crate::reconcile::{Inputs, Purpose, Reconciler};
+use crate::reconcile::{Inputs, Opened, Purpose, Reconciler};
 use crate::rundir::RunDir;
 use crate::track::{self, TrackReport};
 use crate::vrrp::{self, Command, Driver};
@@ -147,19 +147,18 @@ impl Daemon {
         let guardian = start_guardian(&run_dir);
         let (spec, spec_rx) = watch::channel(Arc::new(loaded.spec));
         let initial = spec.borrow().clone();
+        let opened =
+            Opened::new(run_dir.journal(), Purpose::Run, &initial).context("starting the reconciler")?;
         let driver = vrrp::spawn(vrrp::Config::of(&initial)).context("starting the election")?;
         let health = health::spawn(spec_rx.clone());
         let hooks = crate::notify::spawn(spec_rx.clone(), driver.roles());
-        let reconciler = Reconciler::spawn(Inputs {
+        let reconciler = opened.run(Inputs {
             spec: spec_rx,
             roles: driver.roles(),
             health: health.view.clone(),
             commander: driver.commander(),
             election: driver.heartbeat(),
-            journal: run_dir.journal(),
-            purpose: Purpose::Run,
-        })
-        .context("starting the reconciler")?;
+        });
         let (gave_way, gave_way_rx) = watch::channel(false);
         let tracked = track::spawn(track::Inputs {
             spec: spec.subscribe(),

@@ -33,6 +33,15 @@ impl Kernel {
         }
     }
 
+    /// Finds what the file asks for, before anything waits for it.
+    pub(super) async fn prepare(&mut self, spec: &Spec) {
+        if spec.enabled && !spec.virtual_servers.is_empty() {
+            self.looked = Some(crate::clock::now());
+            self.look_for_facilities(true);
+            self.look_for_xdp(spec).await;
+        }
+    }
+
     /// What this node can balance with.
     pub(super) fn facilities(&self) -> Facilities {
         Facilities {

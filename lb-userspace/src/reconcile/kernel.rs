@@ -42,7 +42,7 @@ pub struct Kernel {
     pub(super) directing: Vec<IpAddr>,
     /// Packets that the guard kept from circling, as last read.
     pub(super) guarded: u64,
-    looked: Option<Instant>,
+    pub(super) looked: Option<Instant>,
     asked: Option<Instant>,
     pub(super) looked_for_xdp: Option<Instant>,
     pub(super) ipvs_missing: Option<String>,

@@ -1,7 +1,7 @@
 //! Reading back: what of ours the kernel has now.
 use super::kernel::{Kernel, Local, timeouts_of};
-use crate::datapath::xdp::Xdp;
 use crate::datapath::proxy::Proxy;
+use crate::datapath::xdp::Xdp;
 use crate::sys::rtnl::{Address as KernelAddress, Remaining, Scope};
 use crate::sys::sysctl;
 use anyhow::Context;

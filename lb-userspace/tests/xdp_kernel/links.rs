@@ -94,6 +94,29 @@ fn a_real_server_with_another_mac_address_is_found_when_the_kernel_says_so() -> 
 }
 
 #[test]
+fn a_director_with_another_mac_address_goes_on() -> Result<()> {
+    if let Some(why) = cannot() {
+        skip!("{why}");
+    }
+    let net = Net::new()?;
+    let _server = net.serve("b", VIP)?;
+    let a = net.lab.node("a")?.netns();
+    net.hold(VIP)?;
+    net.direct(async |mut bench: Bench| {
+        let wanted = bench.holding(VIP, &["10.0.0.2"]).await;
+        bench.set(&wanted).await;
+        assert_eq!(bench.settle().await, NOTHING);
+        assert_eq!(net.ask(VIP).unwrap(), "b");
+        a.sysctl("ipv4.conf.eth0.arp_notify", "1").unwrap();
+        a.ip("link set eth0 address 02:00:00:00:00:55\n").unwrap();
+        assert!(net.ask(VIP).is_err(), "frames to another address are not its own");
+        assert_eq!(bench.settle().await, NOTHING);
+        assert_eq!(net.ask(VIP).unwrap(), "b");
+        assert!(bench.xdp.view().unwrap().passed.contains_key("not_for_us"));
+    })
+}
+
+#[test]
 fn a_real_server_that_is_not_on_the_link_is_a_problem_with_its_remedy() -> Result<()> {
     if let Some(why) = cannot() {
         skip!("{why}");

@@ -303,30 +303,14 @@ impl<'lab> Cluster<'lab> {
         Ok(crowd.servers())
     }
 
-    /// Waits until every daemon that runs finds the servers of these controllers well, and no others: what a server's
-    /// node lacks while it starts is found out by checks, and what they find moves connections.
+    /// Waits until every daemon that runs finds the servers of these controllers well, and no others.
     pub(crate) fn healthy(&self, servers: &[&str]) -> Result<()> {
-        let nodes = servers
-            .iter()
-            .map(|name| self.lab.node(name))
-            .collect::<Result<Vec<_>>>()?;
-        let own = nodes
-            .iter()
-            .flat_map(|node| [node.address(false), node.address(true)]);
-        let wanted = own.collect::<Result<BTreeSet<IpAddr>>>()?;
-        for name in CONTROLLERS {
+        let mut wanted = BTreeSet::new();
+        for name in servers {
             let node = self.lab.node(name)?;
-            let agrees = || {
-                // Whoever does not answer does not run.
-                let Ok(standing) = standing::of(node) else {
-                    return Some(());
-                };
-                (standing.healthy() == wanted).then_some(())
-            };
-            wait::until(&format!("{name} finds {servers:?} well"), LONG, agrees)
-                .with_context(|| self.tables())?;
+            wanted.extend([node.address(false)?, node.address(true)?]);
         }
-        Ok(())
+        standing::wait_healthy(self.lab.controllers(), &wanted, LONG).with_context(|| self.tables())
     }
 
     /// Waits until `holder` alone holds both virtual IPs.

@@ -72,6 +72,12 @@ const RULES: &[Rule] = &[
         threads: Some(1),
         minutes: 10,
     },
+    Rule {
+        suite: "lb-tests/xdp_packets",
+        place: Place::Both,
+        threads: None,
+        minutes: 5,
+    },
     // Thousands of connections at a time, and their answers are timed.
     Rule {
         suite: "lb-tests/xdp",

@@ -21,7 +21,9 @@ use super::facts::Facts;
 use super::path::Path;
 use super::problem::{Findings, Problem};
 use super::raw::k0s::ClusterConfig;
-use super::raw::{ConnectionSync, File, IpvsTimeouts, Proxy, SyncGroup, VirtualServer, VrrpInstance, Xdp, native};
+use super::raw::{
+    ConnectionSync, File, IpvsTimeouts, Proxy, SyncGroup, VirtualServer, VrrpInstance, Xdp, native,
+};
 use super::{Valid, facts};
 use crate::spec::{Instance, Spec};
 use alloc::format;

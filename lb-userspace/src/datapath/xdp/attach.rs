@@ -121,6 +121,18 @@ impl Attachment {
             })
     }
 
+    /// Whether it is what would be made anew at `site`, whose interface has this MTU now. A driver that refused is asked
+    /// again when that has changed, but not while something is `held`: what is detached passes everything.
+    pub(super) fn suits(&self, site: &Site, mode: spec::XdpMode, mtu: Option<u32>, held: bool) -> bool {
+        let (native, may_be_native) = (self.mode == XdpMode::Native, site.generic.is_none());
+        let ask_again = !native && may_be_native && !held && mtu != Some(self.mtu);
+        match mode {
+            spec::XdpMode::Native => native && may_be_native,
+            spec::XdpMode::Generic => !native,
+            spec::XdpMode::Auto => (may_be_native || !native) && !ask_again,
+        }
+    }
+
     /// Whether the interface is there, and the program that it runs is ours.
     pub fn is_intact(&self) -> bool {
         bpf::link_info(self.link.as_fd()).is_ok_and(|info| info.interface == self.site.interface)
@@ -230,5 +242,54 @@ fn age_hint(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EINVAL) => "attaching needs kernel 5.9: ",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spec::XdpMode::{Auto, Generic, Native};
+    use std::fs::File;
+
+    fn site(generic: Option<&str>) -> Site {
+        Site {
+            interface: 2,
+            name: "eth0".into(),
+            vlan: 0,
+            generic: generic.map(Into::into),
+        }
+    }
+
+    fn attached(mode: XdpMode) -> Attachment {
+        Attachment {
+            site: site(None),
+            mode,
+            frags: false,
+            why: None,
+            mtu: 9000,
+            link: Arc::new(File::open("/dev/null").unwrap().into()),
+        }
+    }
+
+    #[test]
+    fn it_stays_unless_something_else_would_be_made() {
+        let (native, generic) = (attached(XdpMode::Native), attached(XdpMode::Generic));
+        let (free, bridge) = (site(None), site(Some("a bridge")));
+        let table = [
+            (&native, &free, Auto, 9000, false, true),
+            (&native, &free, Auto, 1500, false, true),
+            (&native, &free, Generic, 9000, true, false),
+            (&native, &bridge, Auto, 9000, true, false),
+            (&generic, &bridge, Auto, 1500, false, true),
+            (&generic, &bridge, Native, 9000, true, false),
+            (&generic, &free, Auto, 9000, false, true),
+            (&generic, &free, Auto, 1500, false, false),
+            (&generic, &free, Auto, 1500, true, true),
+            (&generic, &free, Generic, 1500, false, true),
+        ];
+        for (a, site, mode, mtu, held, want) in table {
+            let case = format!("{:?} at {site:?}, {mode:?}, {mtu}, held {held}", a.mode);
+            assert_eq!(a.suits(site, mode, Some(mtu), held), want, "{case}");
+        }
     }
 }

@@ -84,7 +84,9 @@ impl Xdp {
             trace: trace::is_wanted(),
             chain: false,
         };
+        let began = Instant::now();
         let object = Object::load(globals)?;
+        tracing::debug!(took = ?began.elapsed(), "the XDP program is loaded");
         let clock = Clock::calibrate(&object).await?;
         let tables = Tables::new(&object)?;
         clock.set_units(&object, tables.processors())?;

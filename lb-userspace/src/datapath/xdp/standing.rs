@@ -92,10 +92,12 @@ impl Xdp {
     ) {
         let mode = wanted.attach.mode;
         let places: BTreeMap<u32, &Site> = allowed.values().map(|s| (s.interface, s)).collect();
+        let held = !wanted.vips.is_empty();
         let keep = |index: &u32, a: &Attachment| {
-            let native = a.mode == XdpMode::Native;
-            places.get(index).is_some_and(|s| s.generic.is_none() || !native)
-                && (mode != spec::XdpMode::Native || native)
+            let mtu = self.links.get(index).map(|l| l.mtu);
+            places
+                .get(index)
+                .is_some_and(|site| a.suits(site, mode, mtu, held))
                 && a.is_intact()
         };
         let attached = self.attached.iter();

@@ -24,8 +24,8 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
-use std::fs;
 use report::Section;
+use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -38,11 +38,14 @@ struct Cli {
     /// A balancer of Katran, built as an object: measured on the same packets.
     #[arg(long, value_name = "FILE")]
     katran: Option<PathBuf>,
+    /// Of `testrun`, only rows whose name has this in it.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    rows: String,
     /// How often each cell is measured.
-    #[arg(long, default_value_t = 11)]
+    #[arg(long, default_value_t = 15)]
     rounds: u32,
     /// Packets of each measurement.
-    #[arg(long, default_value_t = 500_000)]
+    #[arg(long, default_value_t = 400_000)]
     repeat: u32,
     /// One line of JSON instead of tables.
     #[arg(long)]
@@ -63,6 +66,7 @@ fn main() -> Result<ExitCode> {
         rounds: cli.rounds,
         repeat: cli.repeat,
         katran: katran.as_deref(),
+        rows: &cli.rows,
     };
     let wanted = |part: &str| cli.only.is_empty() || cli.only.iter().any(|o| o == part);
     let mut sections = Vec::new();
@@ -77,7 +81,11 @@ fn main() -> Result<ExitCode> {
     }
     report::print(&sections, cli.json);
     let complete = sections.iter().all(Section::is_measured);
-    Ok(if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if complete {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// On one processor, the last that we may use: caches and per-processor maps are then the same ones.
