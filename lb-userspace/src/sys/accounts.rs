@@ -72,7 +72,8 @@ mod tests {
 
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n# no account\nbad:x:many:0::/:/bin/sh\n\
                           check:x:997:995::/:/usr/sbin/nologin\nnobody:x:65534:65534:nobody:/:/bin/false\n";
-    const GROUP: &str = "root:x:0:\nadm:x:4:syslog,check\ncheck:x:995:\nssl:x:110:check\nchecks:x:111:checker\n";
+    const GROUP: &str =
+        "root:x:0:\nadm:x:4:syslog,check\ncheck:x:995:\nssl:x:110:check\nchecks:x:111:checker\n";
 
     #[test]
     fn a_user_is_found_by_name_and_by_number_with_all_its_groups() {

@@ -5,8 +5,8 @@
 //! that a program that talks a lot neither blocks nor costs memory.
 #![expect(unsafe_code, reason = "what happens between fork and exec has no safe form")]
 
-use nix::sys::signal::{Signal, killpg};
 use super::accounts::{self, User};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, Uid};
 use std::io;
 use std::os::unix::process::ExitStatusExt;
