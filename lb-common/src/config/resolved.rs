@@ -189,6 +189,7 @@ fn server(v: &spec::VirtualServer) -> VirtualServer {
 fn proxy(s: &crate::proxy::Settings) -> Proxy {
     Proxy {
         bind_port: s.bind_port.map(Into::into),
+        steering: Some(s.steering.name().into()),
         threads: s.threads.map(Into::into),
         connect_timeout: Some(s.connect_timeout.into()),
         queue_timeout: Some(s.queue_timeout.into()),

@@ -4,7 +4,7 @@ mod settings;
 mod stick;
 
 pub use rotation::rotation;
-pub use settings::{Keepalive, Settings};
+pub use settings::{Keepalive, Settings, Steering};
 pub use stick::{client, stick};
 
 use crate::model::{IpPrefix, ServiceKey};

@@ -15,6 +15,8 @@ pub struct Settings {
     /// Listen on every address of the node with this port besides, for the first virtual server of each family: k0s's
     /// `userSpaceProxyBindPort`. `None`: nowhere but on the virtual IPs.
     pub bind_port: Option<u16>,
+    /// How connections to a virtual IP come to the proxy.
+    pub steering: Steering,
     /// Threads; `None`: one for each processor, at most 4. Counts from the next start on.
     pub threads: Option<u16>,
     /// How long one server may take to accept a connection before the next one is tried.
@@ -36,6 +38,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             bind_port: None,
+            steering: Steering::Auto,
             threads: None,
             // Long enough for one lost SYN, which is sent again after a second.
             connect_timeout: Duration::from_secs(2),
@@ -44,6 +47,34 @@ impl Default for Settings {
             half_close_timeout: Duration::from_secs(60),
             keepalive: Some(Keepalive::default()),
             max_connections: None,
+        }
+    }
+}
+
+/// How connections to a virtual IP come to the proxy, on whose node an API server may listen on every address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize, schemars::JsonSchema),
+    serde(rename_all = "camelCase")
+)]
+pub enum Steering {
+    /// By a socket lookup program; where the kernel takes none, by listening there; where that is taken, by nftables.
+    #[default]
+    Auto,
+    /// By listening on the virtual IP and port itself.
+    Bind,
+    /// By an nftables table of our own.
+    Nftables,
+}
+
+impl Steering {
+    /// The name in files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Bind => "bind",
+            Self::Nftables => "nftables",
         }
     }
 }

@@ -33,7 +33,7 @@ impl Kernel {
                 Op::PutAddress(..) => self.put_addresses(now).await,
                 Op::DeleteAddress(_) => self.delete_addresses(now).await,
                 Op::SetForwarding(forwarding) => vec![self.set_forwarding(forwarding, turn).await],
-                Op::SetProxy(proxying) => vec![self.set_proxy(proxying, turn)],
+                Op::SetProxy(proxying) => vec![self.set_proxy(proxying, turn).await],
                 single => vec![self.one(single).await],
             };
             for (op, outcome) in now.iter().zip(outcomes) {
@@ -137,11 +137,8 @@ impl Kernel {
                 }
                 Ok(())
             }
-            Op::SetProxy(proxying) => self.set_proxy(proxying, &mut Turn::default()),
-            Op::DeleteProxy => {
-                self.stop_proxy();
-                Ok(())
-            }
+            Op::SetProxy(proxying) => self.set_proxy(proxying, &mut Turn::default()).await,
+            Op::DeleteProxy => self.stop_proxy().await,
             Op::PutAddress(..) => self.put_addresses(std::slice::from_ref(op)).await.remove(0),
             Op::DeleteAddress(_) => self.delete_addresses(std::slice::from_ref(op)).await.remove(0),
         }

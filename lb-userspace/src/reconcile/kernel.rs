@@ -1,9 +1,9 @@
 //! Every kernel facility that the writer uses, opened once, and what is remembered between turns.
 use super::facilities::LOOK_AGAIN;
 use super::journal::Journal;
+use super::proxy::ProxyHand;
 use crate::admin::ServiceView;
 use crate::datapath::ipvs::{self, Ipvs};
-use crate::datapath::proxy::Proxy;
 use crate::datapath::xdp::Xdp;
 use crate::sys::guard::Guard;
 use crate::sys::rtnl::{Change, Rtnl, Watch};
@@ -28,7 +28,7 @@ pub struct Kernel {
     pub(super) ipvs: Option<Ipvs>,
     pub(super) guard: Option<Guard>,
     pub(super) xdp: Option<Xdp>,
-    pub(super) proxy: Option<Proxy>,
+    pub(super) proxy: ProxyHand,
     pub(super) journal: Journal,
     pub(super) purpose: Purpose,
     pub(super) local: Local,
@@ -109,7 +109,7 @@ impl Kernel {
             ipvs: None,
             guard: None,
             xdp: None,
-            proxy: None,
+            proxy: ProxyHand::default(),
             journal: Journal::open(journal, purpose == Purpose::Look),
             purpose,
             local: Local::Unknown,
@@ -259,7 +259,7 @@ impl Kernel {
             let problems = xdp.maintain(&mut self.rtnl).await;
             turn.problems.extend(problems);
         }
-        self.note_proxy(&ops, turn);
+        self.maintain_proxy(&ops, turn).await;
         let failed = self.apply(&ops, turn).await;
         turn.unable.extend(failed.iter().flat_map(carries));
         turn.addresses_in_place = !failed

@@ -1,6 +1,5 @@
 //! Reading back: what of ours the kernel has now.
 use super::kernel::{Kernel, Local, timeouts_of};
-use crate::datapath::proxy::Proxy;
 use crate::datapath::xdp::Xdp;
 use crate::sys::rtnl::{Address as KernelAddress, Remaining, Scope};
 use crate::sys::sysctl;
@@ -35,7 +34,7 @@ impl Kernel {
             changed_sysctls: self.journal.sysctls().keys().cloned().collect(),
             labels: self.journal.labels().clone(),
             guard: or_wanted(guard, &want.guard, unread),
-            proxy: self.proxy.as_ref().map(Proxy::serving),
+            proxy: self.proxy.serving().await,
             forwarding: self.xdp.as_ref().and_then(Xdp::observed),
             ..Observed::default()
         };

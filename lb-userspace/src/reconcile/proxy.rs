@@ -1,38 +1,110 @@
-//! The userspace proxy in the writer's hands: started when something is to be proxied, stopped when nothing is.
+//! The userspace proxy in the writer's hands: started when something is to be proxied, stopped when nothing is; and the
+//! nftables table that is its last resort.
 use super::kernel::{Kernel, Turn};
 use crate::datapath::proxy::{Proxy, ProxyView};
+use crate::sys::guard::redirect::Redirect;
 use anyhow::Context;
 use lb_common::plan::{Op, Proxying};
+use std::time::Duration;
 
-impl Kernel {
-    /// Serves exactly this.
-    pub(super) fn set_proxy(&mut self, want: &Proxying, turn: &mut Turn) -> anyhow::Result<()> {
-        let proxy = match self.proxy.as_mut() {
+/// How long the kernel redirects for a silent holder. A little longer than the addresses' lease.
+const LEASE: Duration = Duration::from_secs(4);
+
+/// The proxy and what belongs to it.
+#[derive(Debug, Default)]
+pub(super) struct ProxyHand {
+    running: Option<Proxy>,
+    /// The table of ours, once it was needed or found.
+    table: Option<Redirect>,
+    /// Whether an earlier run's table was looked for.
+    looked: bool,
+}
+
+impl ProxyHand {
+    /// What is served; where nothing is and a table is left over, an empty list of it.
+    pub(super) async fn serving(&mut self) -> Option<Proxying> {
+        if let Some(proxy) = &self.running {
+            return Some(proxy.serving());
+        }
+        if !self.looked {
+            self.looked = true;
+            if let Ok(mut table) = Redirect::open()
+                && table.is_there().await
+            {
+                self.table = Some(table);
+            }
+        }
+        self.table.as_ref().map(|_| Proxying::default())
+    }
+
+    async fn set(&mut self, want: &Proxying) -> anyhow::Result<Vec<String>> {
+        let proxy = match self.running.as_mut() {
             Some(proxy) => proxy,
             None => self
-                .proxy
+                .running
                 .insert(Proxy::start(&want.settings).context("starting the userspace proxy")?),
         };
-        turn.problems.extend(proxy.set(want));
+        let problems = proxy.set(want);
+        self.redirect().await.map_err(anyhow::Error::msg)?;
+        Ok(problems)
+    }
+
+    /// Redirects what nothing else steers, for as long as this node holds it.
+    async fn redirect(&mut self) -> Result<(), String> {
+        let Some(proxy) = &self.running else { return Ok(()) };
+        if proxy.redirected().is_empty() {
+            return match self.table.take() {
+                Some(mut table) => table.remove().await,
+                None => Ok(()),
+            };
+        }
+        let table = match self.table.as_mut() {
+            Some(table) => table,
+            None => self.table.insert(Redirect::open()?),
+        };
+        table.apply(proxy.redirected()).await?;
+        table.renew(&proxy.held(), LEASE).await
+    }
+
+    async fn stop(&mut self) -> Result<(), String> {
+        if let Some(proxy) = self.running.take() {
+            proxy.stop();
+        }
+        match self.table.as_mut() {
+            Some(table) => table.remove().await?,
+            None => return Ok(()),
+        }
+        self.table = None;
         Ok(())
     }
 
-    pub(super) fn stop_proxy(&mut self) {
-        if let Some(proxy) = self.proxy.take() {
-            proxy.stop();
-        }
+    pub(super) fn view(&self) -> Option<ProxyView> {
+        self.running.as_ref().map(Proxy::view)
+    }
+}
+
+impl Kernel {
+    /// Serves exactly this.
+    pub(super) async fn set_proxy(&mut self, want: &Proxying, turn: &mut Turn) -> anyhow::Result<()> {
+        turn.problems.extend(self.proxy.set(want).await?);
+        Ok(())
     }
 
-    /// What was said when it was set is still true, where it was not set in this turn.
-    pub(super) fn note_proxy(&self, ops: &[Op], turn: &mut Turn) {
-        if let Some(proxy) = &self.proxy
-            && !ops.iter().any(|op| matches!(op, Op::SetProxy(_)))
+    pub(super) async fn stop_proxy(&mut self) -> anyhow::Result<()> {
+        self.proxy.stop().await.map_err(anyhow::Error::msg)
+    }
+
+    /// Each turn in which it is not set: what was said when it was is still true, and what was redirected still is.
+    pub(super) async fn maintain_proxy(&mut self, ops: &[Op], turn: &mut Turn) {
+        if ops
+            .iter()
+            .any(|op| matches!(op, Op::SetProxy(_) | Op::DeleteProxy))
         {
-            turn.problems.extend(proxy.problems());
+            return;
         }
-    }
-
-    pub(super) fn proxy_view(&self) -> Option<ProxyView> {
-        self.proxy.as_ref().map(Proxy::view)
+        if let Some(proxy) = &self.proxy.running {
+            turn.problems.extend(proxy.problems());
+            turn.problems.extend(self.proxy.redirect().await.err());
+        }
     }
 }

@@ -52,7 +52,7 @@ impl Kernel {
             },
             services: turn.services,
             xdp: self.xdp.as_mut().and_then(Xdp::view),
-            proxy: self.proxy_view(),
+            proxy: self.proxy.view(),
             guard: self
                 .guard
                 .as_ref()

@@ -43,7 +43,7 @@ impl<'lab> Cluster<'lab> {
         let authority = Authority::new()?;
         let servers: Vec<_> = lab
             .controllers()
-            .map(|n| ApiServer::start(n, &authority, &[vip], PORT).map(Some))
+            .map(|n| ApiServer::start(n, &authority, &names(lab, vip)?, PORT).map(Some))
             .collect::<Result<_>>()?;
         let daemons = lab
             .controllers()
@@ -85,7 +85,12 @@ impl<'lab> Cluster<'lab> {
     pub(crate) fn set_server(&mut self, index: usize, runs: bool) -> Result<()> {
         let node = self.lab.controllers().nth(index).context("a controller")?;
         let server = if runs {
-            Some(ApiServer::start(node, &self.authority, &[self.vip], PORT)?)
+            Some(ApiServer::start(
+                node,
+                &self.authority,
+                &names(self.lab, self.vip)?,
+                PORT,
+            )?)
         } else {
             None
         };
@@ -101,6 +106,15 @@ impl<'lab> Cluster<'lab> {
             .collect::<Result<_>>()
             .with_context(|| format!("{to} from {from}"))
     }
+}
+
+/// Every address that a client may come by: behind a proxy a server is reached by the names of the others.
+fn names(lab: &Lab, vip: IpAddr) -> Result<Vec<IpAddr>> {
+    let mut names = vec![vip, IpAddr::V4(Ipv4Addr::LOCALHOST)];
+    for node in lab.controllers() {
+        names.extend([node.address(false)?, node.address(true)?]);
+    }
+    Ok(names)
 }
 
 /// Asserts that there is neither a rule of nftables nor of iptables in a node.

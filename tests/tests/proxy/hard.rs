@@ -156,7 +156,7 @@ fn without_descriptors_clients_wait_and_are_served_when_there_are_some_again() -
 fn servers_that_take_connections_and_never_answer_keep_nothing_else_from_working() -> Result<()> {
     let lab = lab()?;
     // 8009 is a listener that nobody accepts from: the kernel takes the connections, and nothing is ever read.
-    let servers = lab.node("client-servers")?;
+    let servers = lab.node("back")?;
     let mute = servers
         .netns()
         .run(|| std::net::TcpListener::bind("192.0.2.2:8009"))??;

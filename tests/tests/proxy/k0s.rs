@@ -228,3 +228,59 @@ fn nothing_is_left_of_a_proxy_that_was_killed_or_stopped() -> Result<()> {
     assert!(lab.holders(vip()).is_empty());
     Ok(())
 }
+
+#[test]
+fn nftables_steers_where_that_is_asked_for_and_leaves_nothing() -> Result<()> {
+    let lab = lab()?;
+    let text = |node: &Node| -> Result<String> {
+        Ok(format!(
+            "apiVersion: cplb.io/v1alpha1
+kind: ControlPlaneLoadBalancer
+spec:
+  vrrpInstances:
+    - {{virtualIPs: [192.168.122.200/24], interface: eth0, advertInterval: 100ms, unicastSourceIP: {}, unicastPeers: [{}]}}
+  proxy: {{steering: nftables}}
+  virtualServers:
+    - {{ipAddress: 192.168.122.200, datapath: proxy}}
+",
+            node.ipv4()?,
+            lab.controllers()
+                .filter(|n| n.name() != node.name())
+                .map(|n| Ok(n.ipv4()?.to_string()))
+                .collect::<Result<Vec<_>>>()?
+                .join(", ")
+        ))
+    };
+    let mut cluster = Cluster::start(&lab, vip(), text)?;
+    let holder = cluster.settled()?;
+    assert_eq!(cluster.seen("client", cluster.to(), 15)?.len(), 3);
+    for node in ["c1", "c2", "c3"] {
+        assert_eq!(cluster.seen(node, cluster.to(), 6)?.len(), 3, "from {node}");
+    }
+    // Somebody's flush heals within the second.
+    holder.output(&["nft", "flush", "ruleset"])?;
+    wait::until("the table is back", LONG, || {
+        let rules = holder
+            .output(&["nft", "list", "table", "inet", "cplb_proxy"])
+            .ok()?;
+        rules.contains("dnat").then_some(())
+    })?;
+    assert_eq!(cluster.seen("client", cluster.to(), 15)?.len(), 3);
+    // The guardian takes the table away in a killed daemon's place; one of an earlier run that was killed whole goes at
+    // the next start or by `cplb cleanup`.
+    let index = cluster
+        .daemons
+        .iter()
+        .position(|d| d.node().name() == holder.name());
+    let mut daemon = cluster.daemons.remove(index.context("the holder's daemon")?);
+    daemon.signal(Signal::SIGKILL)?;
+    daemon.wait_all(LONG)?;
+    no_rules(holder)?;
+    let mut last = cluster.daemons.remove(0);
+    let node = last.node();
+    last.signal_all(Signal::SIGKILL)?;
+    last.wait_all(LONG)?;
+    let out = lb_tests::cplb::run(node, &["cleanup"])?;
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    no_rules(node)
+}

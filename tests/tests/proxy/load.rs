@@ -25,7 +25,7 @@ pub(crate) struct Bench<'lab> {
 pub(crate) fn lab() -> Result<Lab> {
     let lab = Lab::builder()
         .node("proxy", &["192.0.2.1/24"])
-        .node("client-servers", &["192.0.2.2/24"])
+        .node("back", &["192.0.2.2/24"])
         .node("client", &["192.0.2.3/24"])
         .build()?;
     for node in lab.nodes() {
@@ -68,10 +68,7 @@ impl<'lab> Bench<'lab> {
         let addresses: Vec<SocketAddr> = (8001..=8004u16)
             .map(|port| SocketAddr::new(IpAddr::from([192, 0, 2, 2]), port))
             .collect();
-        let servers = lab
-            .node("client-servers")?
-            .netns()
-            .run(|| Server::start(&addresses))??;
+        let servers = lab.node("back")?.netns().run(|| Server::start(&addresses))??;
         let cplb = Cplb::start(lab.node("proxy")?, text, &[])?;
         let client = lab.node("client")?;
         let bench = Self {

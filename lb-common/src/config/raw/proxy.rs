@@ -20,6 +20,11 @@ pub struct Proxy {
     /// Left out: on the virtual IPs alone.
     #[cfg_attr(feature = "serde", schemars(range(min = 1, max = 65535)))]
     pub bind_port: Option<i64>,
+    /// How connections to a virtual IP come to the proxy on a node whose API server listens on every address: auto (a
+    /// socket lookup program, else bind, else nftables), bind (listening on the virtual IP itself) or nftables (a table
+    /// of our own). Another way counts from the next start on. Default: auto.
+    #[cfg_attr(feature = "serde", schemars(with = "Option<crate::proxy::Steering>"))]
+    pub steering: Option<String>,
     /// Threads, 1-64; another number counts from the next start on. Default: one for each processor, at most 4.
     #[cfg_attr(feature = "serde", schemars(range(min = 1, max = 64)))]
     pub threads: Option<i64>,

@@ -7,7 +7,7 @@ use super::one_of;
 use super::policy::Given;
 use super::{Draft, advert, number, port};
 use crate::model::{IpPrefix, Protocol, Scheduler};
-use crate::proxy::{Keepalive, Settings};
+use crate::proxy::{Keepalive, Settings, Steering};
 use crate::spec::{DatapathKind, ProxyProtocol, Spec};
 use crate::wire::proxy::Version;
 use alloc::format;
@@ -35,6 +35,16 @@ pub(super) fn block(d: &Draft, f: &mut Findings) -> Option<Settings> {
     let bind_port = match raw.bind_port {
         None => Some(None),
         Some(p) => f.take(port(p, &at.key("bindPort"), "bindPort")).map(Some),
+    };
+    let steering = match raw.steering.as_deref() {
+        None | Some("auto") => Some(Steering::Auto),
+        Some("bind") => Some(Steering::Bind),
+        Some("nftables") => Some(Steering::Nftables),
+        Some(other) => {
+            let problem = Problem::new(&at.key("steering"), format!("{other:?} is no way of steering"));
+            f.refuse(problem.help(one_of(&["auto", "bind", "nftables"])));
+            None
+        }
     };
     let threads = match raw.threads {
         None => Some(None),
@@ -85,6 +95,7 @@ pub(super) fn block(d: &Draft, f: &mut Findings) -> Option<Settings> {
     };
     Some(Settings {
         bind_port: bind_port?,
+        steering: steering?,
         threads: threads?,
         connect_timeout: connect?,
         queue_timeout: queue?,

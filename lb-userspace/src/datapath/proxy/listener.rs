@@ -2,7 +2,9 @@
 use lb_common::proxy::Keepalive;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, listen, socket_with, sockopt};
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, bind, getsockname, ipproto, listen, socket_with, sockopt,
+};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -24,6 +26,11 @@ pub(super) fn tune(socket: impl AsFd, keepalive: Option<&Keepalive>) -> Result<(
         sockopt::set_tcp_keepcnt(socket, u32::from(keepalive.probes).max(1))?;
     }
     Ok(())
+}
+
+/// The port that a socket listens on.
+pub(super) fn port(socket: &OwnedFd) -> Result<u16, Errno> {
+    SocketAddr::try_from(getsockname(socket)?).map(|a| a.port())
 }
 
 /// Listens on `address`, which need not be on this host now: a virtual IP is often on another.

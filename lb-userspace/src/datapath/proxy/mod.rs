@@ -39,8 +39,9 @@ use lb_common::model::ServiceKey;
 use lb_common::plan::Proxying;
 use live::Live;
 use shared::{Message, Shared};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use steer::Steering;
@@ -86,7 +87,7 @@ impl Proxy {
         Ok(Self {
             shared,
             threads,
-            steering: Steering::open(),
+            steering: Steering::open(settings.steering),
             settings: settings.clone(),
             live: BTreeMap::new(),
             next: 0,
@@ -151,6 +152,17 @@ impl Proxy {
             settings: self.settings.clone(),
             servers: whole.map(|(k, l)| (*k, l.want.clone())).collect(),
         }
+    }
+
+    /// Virtual servers whose connections nftables has to bring to these ports: for want of anything better.
+    pub fn redirected(&self) -> &BTreeMap<ServiceKey, u16> {
+        self.steering.redirected()
+    }
+
+    /// The virtual IPs that this node holds, of what is served.
+    pub fn held(&self) -> BTreeSet<IpAddr> {
+        let held = self.live.values().filter(|l| l.want.held);
+        held.map(|l| l.want.key.address).collect()
     }
 
     /// Why connections are not steered by the socket lookup program.

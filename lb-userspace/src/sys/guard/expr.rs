@@ -22,6 +22,8 @@ pub(super) enum Meta {
     InputType = 8,
     /// `NFT_META_NFPROTO`: the family, one byte.
     Family = 15,
+    /// `NFT_META_L4PROTO`: the transport, one byte.
+    Transport = 16,
 }
 
 /// Where in the packet.
@@ -31,6 +33,8 @@ pub(super) enum Base {
     Link = 0,
     /// `NFT_PAYLOAD_NETWORK_HEADER`.
     Network = 1,
+    /// `NFT_PAYLOAD_TRANSPORT_HEADER`.
+    Transport = 2,
 }
 
 /// `length` bytes of the packet at `offset`.
@@ -100,6 +104,18 @@ impl Expressions {
     pub(super) fn mapped(self, map: &str, register: Register, into: Register) -> Self {
         let body = Body::default().text(1, map).be32(2, register as u32);
         self.push("lookup", body.be32(3, into as u32))
+    }
+
+    /// Loads a value.
+    pub(super) fn immediate(self, into: Register, value: &[u8]) -> Self {
+        let data = Body::default().bytes(DATA_VALUE, value);
+        self.push("immediate", Body::default().be32(1, into as u32).nest(2, data))
+    }
+
+    /// Gives the connection another destination (`NFT_NAT_DNAT`): an address and a port from registers.
+    pub(super) fn translate_to(self, family: u8, address: Register, port: Register) -> Self {
+        let body = Body::default().be32(1, 1).be32(2, family.into());
+        self.push("nat", body.be32(3, address as u32).be32(5, port as u32))
     }
 
     /// Counts.

@@ -22,6 +22,7 @@
 //! the last IPVS service is gone. Somebody's `nft flush ruleset` takes it away; the next `renew` says so.
 mod expr;
 mod nft;
+pub mod redirect;
 mod rules;
 
 use crate::sys::rtnl::attr;

@@ -255,7 +255,7 @@ fn number(kind: Kind) -> u16 {
     SUBSYSTEM << 8 | kind as u16
 }
 
-fn request(kind: Kind, flags: u16, body: Body) -> Request {
+pub(super) fn request(kind: Kind, flags: u16, body: Body) -> Request {
     Request::new(number(kind), flags, body.finish())
 }
 

@@ -51,14 +51,23 @@ struct Start {
 
 impl<'h> Peer<'h> {
     pub(crate) fn cplb(host: &'h Node, backends: &Backends, threads: u16) -> Result<Self> {
-        let address = "192.0.2.1:7001".parse()?;
-        let mut argv = vec![
-            std::env::var("CPLB_DEV")?,
-            "192.0.2.1:7001".to_owned(),
-            threads.to_string(),
-        ];
-        argv.extend(backends.addresses.iter().map(ToString::to_string));
-        Self::launch(host, "cplb", address, Start { argv })
+        let servers: String = backends
+            .addresses
+            .iter()
+            .map(|a| format!("        - {{address: {}, port: {}}}\n", a.ip(), a.port()))
+            .collect();
+        let text = format!(
+            "apiVersion: cplb.io/v1alpha1\nkind: ControlPlaneLoadBalancer\nspec:\n  vrrpInstances:\n    - \
+             {{virtualIPs: [192.0.2.100/24], interface: eth0, version: 3}}\n  proxy: {{threads: {threads}}}\n  \
+             virtualServers:\n    - ipAddress: 192.0.2.100\n      datapath: proxy\n      healthCheck: {{type: none}}\n      \
+             realServers:\n{servers}"
+        );
+        let file = host.dir().join("cplb.yaml");
+        std::fs::write(&file, text)?;
+        let binary = lb_tests::cplb::binary().display().to_string();
+        let argv = [&binary, "run", "--config", &file.display().to_string()].map(|a: &str| a.to_owned());
+        let address = "192.0.2.100:6443".parse()?;
+        Self::launch(host, "cplb", address, Start { argv: argv.into() })
     }
 
     /// As few words as it can be told with, and nothing that slows it: no log, no checks.

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: figures, ours beside the peer's on the same work in the same run.
 mod failover;
+mod proxy;
 mod xdp;
 
 use anyhow::{Context, Result};
@@ -18,6 +19,8 @@ pub(crate) struct Bench {
 enum What {
     /// How long an address is gone, beside keepalived's: cut cable, SIGTERM, kill -9; 254 instances; memory, CPU.
     Failover(failover::Failover),
+    /// The userspace proxy beside HAProxy: connections, requests, bytes, latency, memory, processor time.
+    Proxy(proxy::Proxy),
     /// What the XDP program costs: nanoseconds and instructions a packet, packets a second, beside Katran and IPVS.
     Xdp(xdp::Xdp),
 }
@@ -26,6 +29,7 @@ impl Bench {
     pub(crate) fn run(&self) -> Result<ExitCode> {
         match &self.what {
             What::Failover(failover) => failover.run(),
+            What::Proxy(proxy) => proxy.run(),
             What::Xdp(xdp) => xdp.run(),
         }
     }

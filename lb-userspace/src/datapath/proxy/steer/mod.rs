@@ -9,7 +9,7 @@ mod program;
 
 use super::listener;
 use lb_common::model::ServiceKey;
-use lb_common::proxy::Keepalive;
+use lb_common::proxy::{Keepalive, Steering as Asked};
 use program::Program;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -42,17 +42,15 @@ impl fmt::Display for How {
 /// Why there is no way.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SteerError {
-    /// The port is taken and nothing else can be done.
-    #[error("{key}: {program}; listening there: {bind}; {nft}")]
-    NoWay {
+    /// Somebody else listens there.
+    #[error(
+        "{key}: the proxy cannot listen there ({error}), and proxy.steering says that nothing else is to be tried"
+    )]
+    Taken {
         /// The virtual server.
         key: ServiceKey,
-        /// Why not by the program.
-        program: String,
-        /// Why not by listening there.
-        bind: Errno,
-        /// Why not by nftables.
-        nft: String,
+        /// Why.
+        error: Errno,
     },
     /// No socket at all.
     #[error("{key}: a listening socket: {error}")]
@@ -74,15 +72,21 @@ pub(super) struct Steered {
 /// Every way that was opened.
 #[derive(Debug)]
 pub(super) struct Steering {
+    asked: Asked,
     program: Result<Program, String>,
     redirected: BTreeMap<ServiceKey, u16>,
 }
 
 impl Steering {
     /// Loads the program into the network namespace of the calling thread, where it can.
-    pub(super) fn open() -> Self {
+    pub(super) fn open(asked: Asked) -> Self {
+        let program = match asked {
+            Asked::Auto => Program::load().map_err(|e| e.to_string()),
+            Asked::Bind | Asked::Nftables => Err(format!("proxy.steering is {}", asked.name())),
+        };
         Self {
-            program: Program::load().map_err(|e| e.to_string()),
+            asked,
+            program,
             redirected: BTreeMap::new(),
         }
     }
@@ -115,18 +119,35 @@ impl Steering {
             }
             Err(error) => error.clone(),
         };
-        match listener::open(SocketAddr::new(key.address, key.port), keepalive) {
+        let there = SocketAddr::new(key.address, key.port);
+        let bound = match self.asked {
+            Asked::Auto | Asked::Bind => listener::open(there, keepalive).map_err(Some),
+            Asked::Nftables => Err(None),
+        };
+        match bound {
             Ok(socket) => Ok(Steered {
                 socket: Arc::new(socket),
                 how: How::Bound(why),
             }),
-            Err(bind) => Err(SteerError::NoWay {
-                key,
-                program: why,
-                bind,
-                nft: String::new(),
-            }),
+            Err(Some(error)) if self.asked == Asked::Bind => Err(SteerError::Taken { key, error }),
+            Err(bind) => {
+                let socket = listener::open(SocketAddr::new(key.address, 0), keepalive).map_err(no_socket)?;
+                let port = listener::port(&socket).map_err(no_socket)?;
+                self.redirected.insert(key, port);
+                Ok(Steered {
+                    socket: Arc::new(socket),
+                    how: How::Redirected(match bind {
+                        Some(error) => format!("{why}; nor can it listen on the virtual IP itself: {error}"),
+                        None => why,
+                    }),
+                })
+            }
         }
+    }
+
+    /// What nftables has to redirect, and to which port.
+    pub(super) fn redirected(&self) -> &BTreeMap<ServiceKey, u16> {
+        &self.redirected
     }
 
     /// Connections to `key` are nobody's business here any more.
