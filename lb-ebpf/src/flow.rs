@@ -43,19 +43,25 @@ pub(crate) fn find(ways: Ways, hash: u64) -> Option<Found> {
 const EMPTY: u64 = 1 << 13;
 const ON_PROBATION: u64 = 1 << 12;
 
-/// The place that a new word may take: the first one for its hash unless an established word is there; else an empty one,
-/// else the oldest on probation, else the oldest established one if it is stale. Among equals the hash decides, so that
-/// what comes in a flood pushes out anything of the flood.
+/// The place that a new word may take, if any: `lb_common::abi::flow` says which.
 ///
-/// The first is nearly always free for it, and looking at all eight costs a packet more than anything else. The rest is
-/// computed without a branch for each way: which one it will be cannot be foretold, and a wrong guess of the processor
-/// costs more than all of it.
+/// Its own place is nearly always free for it, and looking at all eight costs a packet more than anything else. The rest
+/// is computed without a branch for each way: which one it will be cannot be foretold, and a wrong guess of the
+/// processor costs more than all of it.
 #[inline(always)]
-pub(crate) fn victim(ways: Ways, hash: u64, now: u64) -> Option<Slot> {
+pub(crate) fn room(ways: Ways, hash: u64, now: u64) -> Option<Slot> {
     let slot = ways.way(flow::first_of(hash));
-    if flow::class(slot.read()) != ESTABLISHED {
-        return Some(slot);
+    let there = slot.read();
+    if flow::class(there) == ESTABLISHED {
+        return victim(ways, hash, now);
     }
+    (there < hash | flow::USED || flow::age(there, now) != 0).then_some(slot)
+}
+
+/// An empty place, else the oldest on probation, else the oldest established one if it is stale. Among equals the hash
+/// decides.
+#[inline(always)]
+fn victim(ways: Ways, hash: u64, now: u64) -> Option<Slot> {
     let turn = (hash >> 16) & (WAYS as u64 - 1);
     let mut best = 0;
     for way in 0..WAYS {

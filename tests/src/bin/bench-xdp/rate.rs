@@ -4,7 +4,7 @@ use crate::frames::{ACK, Frame, VIP4};
 use crate::katran::Katran;
 use crate::objects::{self, Tools};
 use crate::ours::Ours;
-use crate::report::{Row, Section, progress};
+use crate::report::{Row, Section};
 use crate::spread::Spread;
 use crate::testrun::{SLICES, Setting};
 use crate::wire::Wire;
@@ -65,8 +65,7 @@ pub(crate) fn measure(setting: &Setting<'_>) -> Result<Section> {
         tools,
     };
     let mut figures: BTreeMap<(Who, u32), Vec<f64>> = BTreeMap::new();
-    for round in 0..setting.rounds {
-        progress(format!("wire: round {} of {}", round + 1, setting.rounds));
+    let said = setting.rounds("wire", || {
         for flows in [0, MANY] {
             for who in Who::ALL {
                 if who == Who::Katran && bench.katran.is_none() {
@@ -76,8 +75,9 @@ pub(crate) fn measure(setting: &Setting<'_>) -> Result<Section> {
                 figures.entry((who, flows)).or_default().push(rate);
             }
         }
-    }
-    Ok(section(&figures, &setting.said()))
+        Ok(())
+    })?;
+    Ok(section(&figures, &said))
 }
 
 impl Bench {

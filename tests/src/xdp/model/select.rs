@@ -158,8 +158,15 @@ impl Model {
         let own = set.iter().position(|word| flow::is_of(*word, hash));
         let room = (0..set.len()).filter_map(|way| Some((worth(set[way])?, way ^ turn)));
         let first = flow::first_of(hash);
-        let free = (flow::class(set[first]) == PROBATION).then_some(first);
-        let way = own.or(free).or_else(|| room.max().map(|(_, way)| way ^ turn));
+        let there = set[first];
+        let way = match (own, flow::class(there)) {
+            (Some(own), _) => Some(own),
+            (None, ESTABLISHED) => room.max().map(|(_, way)| way ^ turn),
+            (None, _) => {
+                let lower = there >> flow::TAG_SHIFT < (hash | flow::USED) >> flow::TAG_SHIFT;
+                (flow::is_empty(there) || lower || flow::age(there, now) > 0).then_some(first)
+            }
+        };
         if let Some(way) = way {
             set[way] = flow::word(hash, now, class, backend.into());
         }
