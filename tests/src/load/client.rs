@@ -173,13 +173,12 @@ impl Client {
             self.begin(i, start)?;
         }
         let mut events = vec![EpollEvent::empty(); EVENTS];
-        while self.tally.answers < self.connections.len() as u64 {
-            if start.elapsed() > limit {
-                bail!(
-                    "{} of {} connections had an answer",
-                    self.tally.answers,
-                    self.connections.len()
-                );
+        let all = self.connections.len() as u64;
+        while self.tally.answers < all {
+            let Tally { answers, failed, .. } = self.tally;
+            // Nobody asks again: when each has its answer or was broken, no more will come.
+            if answers + failed >= all || start.elapsed() > limit {
+                bail!("{answers} of {all} connections had an answer, {failed} were broken");
             }
             let n = self
                 .epoll
