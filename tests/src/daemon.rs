@@ -104,8 +104,9 @@ impl Daemon {
     pub fn wait_all(&mut self, limit: Duration) -> Result<()> {
         let what = format!("the end of all of {}", self.label);
         wait::until(&what, limit, || {
-            let _ = self.child.try_wait();
-            self.pids().is_empty().then_some(())
+            // One that is ending has no environment any more and still has its sockets: the child is waited for.
+            let ended = !matches!(self.child.try_wait(), Ok(None));
+            (ended && self.pids().is_empty()).then_some(())
         })
     }
 
