@@ -125,6 +125,20 @@ impl Daemon {
         &self.log
     }
 
+    /// Resident memory of all of it in KiB, with what its processes share counted once.
+    ///
+    /// Of several processes the proportional shares are summed: what else maps their program's file would make them less.
+    pub fn distinct_kib(&self) -> u64 {
+        let pids = self.pids();
+        let word = if pids.len() > 1 { "Pss:" } else { "Rss:" };
+        let one = |pid: &Pid| {
+            let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+            let line = text.lines().find_map(|line| line.strip_prefix(word))?;
+            line.split_whitespace().next()?.parse::<u64>().ok()
+        };
+        pids.iter().filter_map(one).sum()
+    }
+
     /// Memory and processor time of all of it together.
     pub fn usage(&self) -> Usage {
         let mut sum = Usage::default();

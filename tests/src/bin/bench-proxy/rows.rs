@@ -65,6 +65,7 @@ impl Row {
                 ("MiB at start", false),
                 ("MiB at 4000", false),
                 ("KiB each", false),
+                ("RSS summed, MiB", false),
             ],
         }
     }
@@ -143,16 +144,17 @@ fn load(
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
 fn memory(host: &Node, peer: &mut Peer<'_>) -> Result<Vec<f64>> {
     peer.restart()?;
-    let before = peer.daemon.usage().resident_kib as f64;
+    let before = peer.daemon.distinct_kib() as f64;
     let address = peer.address;
     host.netns().run(|| -> Result<_> {
         let mut client = Client::new(address, Kind::Ask, IDLE, REQUEST, ANSWER)?;
         client.ask_once(Duration::from_secs(30))?;
-        let after = peer.daemon.usage().resident_kib as f64;
+        let after = peer.daemon.distinct_kib() as f64;
         Ok(vec![
             before / 1024.0,
             after / 1024.0,
             (after - before) / IDLE as f64,
+            peer.daemon.usage().resident_kib as f64 / 1024.0,
         ])
     })?
 }
