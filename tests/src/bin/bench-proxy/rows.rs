@@ -159,22 +159,28 @@ fn memory(host: &Node, peer: &mut Peer<'_>) -> Result<Vec<f64>> {
     })?
 }
 
-/// Medians, spread, and the ratio of ours to each.
+/// Medians, spread, and the ratio of ours to each: the median of the rounds' ratios, since what else the machine does changes
+/// from round to round and within one hardly.
 pub(crate) fn print(row: Row, peers: &[Peer<'_>], seen: &[Vec<Figure>]) {
     for (n, (unit, more)) in row.units().iter().enumerate() {
         let spreads: Vec<[f64; 3]> = seen.iter().map(|f| spread(f, n)).collect();
         print!("{:16} {unit:18}", row.name());
-        let ours = spreads.first().map_or(0.0, |s| s[1]);
         for (i, (peer, [least, median, most])) in peers.iter().zip(&spreads).enumerate() {
             print!(" | {} {median:.2} ({least:.2} - {most:.2})", peer.name);
             if i > 0 {
-                let ratio = ours / median;
+                let ratio = ratio(seen.first(), seen.get(i), n);
                 let good = if *more { ratio >= 1.0 } else { ratio <= 1.0 };
                 print!(" x{ratio:.2}{}", if good { "" } else { " !" });
             }
         }
         println!();
     }
+}
+
+fn ratio(ours: Option<&Vec<Figure>>, theirs: Option<&Vec<Figure>>, n: usize) -> f64 {
+    let pairs = ours.into_iter().flatten().zip(theirs.into_iter().flatten());
+    let ratios = pairs.filter_map(|(a, b)| Some(Figure(vec![a.0.get(n)? / b.0.get(n)?])));
+    spread(&ratios.collect::<Vec<_>>(), 0)[1]
 }
 
 fn spread(figures: &[Figure], n: usize) -> [f64; 3] {
