@@ -11,6 +11,10 @@ use alloc::{string::String, vec::Vec};
 use core::net::IpAddr;
 use core::time::Duration;
 
+pub use crate::health::{HealthCheck, HealthCheckKind};
+pub use crate::vrrp::notify::{Hook, Listener};
+pub use crate::vrrp::track::{Track, Tracked};
+
 #[cfg(feature = "serde")]
 use serde::{Deserialize, Serialize};
 
@@ -138,20 +142,6 @@ impl Default for Announce {
     }
 }
 
-/// Something whose failure takes an instance out of the election or lowers its priority.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(Serialize, Deserialize),
-    serde(rename_all = "camelCase")
-)]
-pub struct TrackInterface {
-    /// The interface's name.
-    pub interface: String,
-    /// 0: a fault while it is down. Below: added to the priority while it is down. Above: added while it is up.
-    pub weight: i16,
-}
-
 /// One virtual router.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(
@@ -186,8 +176,10 @@ pub struct Instance {
     pub checksum: ChecksumForm,
     /// Takeover announcements.
     pub announce: Announce,
-    /// What else must be up.
-    pub track: Vec<TrackInterface>,
+    /// What else decides its priority, or whether it takes part.
+    pub track: Vec<Track>,
+    /// Who is told of its changes of state.
+    pub notify: Vec<Hook>,
     /// RFC 6724 label of IPv6 VIPs (k0s's `addressLabel`).
     pub address_label: u32,
 }
@@ -232,40 +224,6 @@ pub enum DatapathKind {
     Proxy,
 }
 
-/// How a real server is found to be alive.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(Serialize, Deserialize),
-    serde(rename_all = "camelCase")
-)]
-pub struct HealthCheck {
-    /// What is tried.
-    pub kind: HealthCheckKind,
-    /// Between two tries.
-    pub interval: Duration,
-    /// How long one may take.
-    pub timeout: Duration,
-    /// This many good ones in a row make it healthy.
-    pub rise: u8,
-    /// This many bad ones in a row make it unhealthy.
-    pub fall: u8,
-}
-
-/// What is tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(Serialize, Deserialize, schemars::JsonSchema),
-    serde(rename_all = "lowercase")
-)]
-pub enum HealthCheckKind {
-    /// A TCP connection is accepted.
-    Tcp,
-    /// Nothing: always healthy.
-    None,
-}
-
 /// One virtual IP and port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(
@@ -292,6 +250,14 @@ pub struct VirtualServer {
     pub persistence: Option<Persistence>,
     /// How the real servers are checked.
     pub health_check: HealthCheck,
+    /// How long a real server that came back takes to its whole share; zero: none.
+    pub slow_start: Duration,
+    /// Healthy weight that it needs; `None`: any server that answers will do, and 1 brings the sorry server.
+    pub quorum: Option<u32>,
+    /// The quorum is lost so much below, and regained so much above.
+    pub hysteresis: u32,
+    /// Who serves while the quorum is lost; it is not checked.
+    pub sorry_server: Option<RealServer>,
     /// The PROXY protocol, in and out; the userspace proxy's.
     pub proxy_protocol: ProxyProtocol,
     /// Who serves it, sorted by address and port.
@@ -299,14 +265,11 @@ pub struct VirtualServer {
 }
 
 impl VirtualServer {
-    /// What is asked of a real server before connections go there. With direct routing its node has to take packets for
-    /// the virtual IP besides, and a node may do so for one virtual IP and not yet for another.
-    pub fn question(&self, server: &RealServer) -> crate::health::Question {
+    /// The virtual IP that a real server's node is asked for besides: with direct routing it has to take packets for it,
+    /// and a node may do so for one virtual IP and not yet for another.
+    pub fn direct_address(&self) -> Option<IpAddr> {
         let direct = self.forwarding == Forwarding::DirectRouting && self.key.protocol == Protocol::Tcp;
-        (
-            core::net::SocketAddr::new(server.address, server.port),
-            direct.then_some(self.key.address),
-        )
+        (direct && self.key.port != 0).then_some(self.key.address)
     }
 }
 
@@ -342,6 +305,25 @@ pub struct RealServer {
     pub upper_threshold: u32,
     /// Again below so many (0: three quarters of the upper one).
     pub lower_threshold: u32,
+    /// Where it is checked, if not at its own address (HAProxy's `addr`, keepalived's `connect_ip`).
+    pub check_address: Option<IpAddr>,
+    /// The port that is checked, if neither its own nor the health check's.
+    pub check_port: Option<u16>,
+}
+
+impl RealServer {
+    /// With the weight 1 and no limits.
+    pub const fn new(address: IpAddr, port: u16) -> Self {
+        Self {
+            address,
+            port,
+            weight: 1,
+            upper_threshold: 0,
+            lower_threshold: 0,
+            check_address: None,
+            check_port: None,
+        }
+    }
 }
 
 /// The kernel's connection synchronisation (`ipvsadm --start-daemon`), one role at a time.

@@ -9,37 +9,41 @@ pub(crate) struct Config {
     /// Which side it is: its rings are apart.
     pub(crate) active: u64,
     pub(crate) side: &'static Side,
+    /// Jiffies, from [`Self::leased`] on.
+    now: u64,
 }
 
 impl Config {
     /// `None` never happens: the maps have these elements.
     #[inline(always)]
     pub(crate) fn in_force() -> Option<Self> {
-        let control = Control::get()?;
+        let control = Control::get();
         let active = control.active();
         let side = maps::side(active)?;
         Some(Self {
             control,
             active,
             side,
+            now: 0,
         })
     }
 
-    /// Whether this node may direct.
+    /// The same with the time, if this node may direct.
     #[inline(always)]
-    pub(crate) fn lease(&self) -> Result<(), Reason> {
-        let after = maps::jiffies().wrapping_sub(self.control.lease_until());
+    pub(crate) fn leased(self) -> Result<Self, Reason> {
+        let now = maps::jiffies();
+        let after = now.wrapping_sub(self.control.lease_until());
         if after as i64 > 0 {
             Err(Reason::LeaseEnded)
         } else {
-            Ok(())
+            Ok(Self { now, ..self })
         }
     }
 
     /// The time in units of a stamp, of which only the low bits count.
     #[inline(always)]
     pub(crate) fn stamp(&self) -> u64 {
-        maps::jiffies() >> (self.control.stamp_shift() & 63)
+        self.now >> (self.control.stamp_shift() & 63)
     }
 
     /// One new entry in `FLOWS`, if this processor has not had its share in this 64th of a unit. Made-up sources can
@@ -49,7 +53,7 @@ impl Config {
         let Some(budget) = maps::budget() else {
             return false;
         };
-        let window = maps::jiffies() >> (self.control.stamp_shift().saturating_sub(6) & 63);
+        let window = self.now >> (self.control.stamp_shift().saturating_sub(6) & 63);
         if budget.window != window {
             budget.window = window;
             budget.used = 0;

@@ -38,6 +38,8 @@ pub(crate) fn forwarded(place: Place, bytes: u64, new: bool, remembered: bool) {
 fn add(traffic: &mut Traffic, more: Traffic) {
     traffic.packets += more.packets;
     traffic.bytes += more.bytes;
-    traffic.new_flows += more.new_flows;
     traffic.remembered += more.remembered;
+    if more.new_flows != 0 {
+        traffic.new_flows += 1;
+    }
 }

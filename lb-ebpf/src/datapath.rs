@@ -1,12 +1,14 @@
 //! A frame's way through, and the one place where what was decided becomes a verdict.
 use crate::config::Config;
-use crate::maps::plain;
 use crate::packet::Xdp;
 use crate::packet::ethernet::{self, Link};
+use crate::packet::ipv4::Ipv4;
+use crate::packet::ipv6::Ipv6;
 use crate::receive::Arrived;
 use crate::select::Choice;
+use crate::short::{self, Went};
 use crate::traits::Traits;
-use crate::{chain, count, fragment, receive, rewrite, select};
+use crate::{count, fragment, receive, rewrite, select, trace};
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::programs::XdpContext;
 use lb_common::abi::Reason;
@@ -20,6 +22,7 @@ pub(crate) fn run<const FRAGS: bool>(ctx: XdpContext) -> u32 {
         Ok(verdict) => verdict,
         Err(reason) => {
             count::reason(reason);
+            trace::refused(&xdp, reason);
             match reason.verdict() {
                 Verdict::Pass => XDP_PASS,
                 Verdict::Drop => XDP_DROP,
@@ -28,27 +31,39 @@ pub(crate) fn run<const FRAGS: bool>(ctx: XdpContext) -> u32 {
         }
     };
     if verdict == XDP_PASS {
-        chain::follow(xdp.context());
+        xdp.hand_on();
     }
     verdict
 }
 
 #[inline(always)]
 fn forward<const FRAGS: bool>(xdp: &mut Xdp<FRAGS>) -> Result<u32, Reason> {
-    let link = ethernet::parse(xdp.frame()).ok_or(Reason::NotIp)?;
+    let ethertype = ethernet::first(xdp.frame()).ok_or(Reason::NotIp)?;
     let config = Config::in_force().ok_or(Reason::LeaseEnded)?;
-    let link = Link {
-        l3: plain::<32>(config.side, link.l3 as u32) as usize,
-        ..link
+    let went = match ethertype {
+        ethernet::IPV4 => short::go::<Ipv4, FRAGS>(xdp, &config)?,
+        ethernet::IPV6 => short::go::<Ipv6, FRAGS>(xdp, &config)?,
+        _ => Went::Nowhere,
     };
-    let arrived = receive::receive(xdp, &config, link)?;
-    let traits = Traits(plain::<{ Traits::BELOW }>(config.side, arrived.traits.0));
-    let arrived = Arrived { traits, ..arrived };
-    let choice = choose(&config, &arrived)?;
+    let (link, arrived, choice) = match went {
+        Went::All(verdict) => return Ok(verdict),
+        Went::Chosen(arrived, choice) => (Link::untagged(ethertype), arrived, choice),
+        Went::Nowhere => {
+            let link = ethernet::parse(xdp.frame())
+                .ok_or(Reason::NotIp)?
+                .plain(config.side);
+            let (config, arrived) = receive::receive(xdp, config, link)?;
+            let arrived = arrived.plain(config.side);
+            let choice = choose(&config, &arrived)?;
+            (link, arrived, choice)
+        }
+    };
+    let (link, arrived) = (link.plain(config.side), arrived.plain(config.side));
     // A frame in several buffers is as long as its packet, padding being for short ones.
     let bytes = xdp.frame().len().max(link.l3 + arrived.length) as u64;
     let verdict = rewrite::to_backend(xdp, link, &arrived, choice.backend)?;
     count::forwarded(choice.place, bytes, choice.new, choice.remembered);
+    trace::forwarded(xdp, choice.place, choice.remembered);
     Ok(verdict)
 }
 
@@ -63,7 +78,7 @@ fn choose(config: &Config, arrived: &Arrived) -> Result<Choice, Reason> {
             remembered: true,
         });
     };
-    let choice = select::choose(config, arrived.traits, flow)?;
+    let choice = select::choose::<false>(config, arrived.traits, flow, || true)?.ok_or(Reason::NoBackend)?;
     if arrived.traits.any(Traits::FIRST) {
         fragment::remember(config, arrived.fragment, choice.place);
     }

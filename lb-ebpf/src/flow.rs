@@ -19,9 +19,23 @@ impl Found {
     }
 }
 
+/// Where a word with this hash is put if nothing speaks for another place, and looked for first.
+#[inline(always)]
+const fn first(hash: u64) -> usize {
+    (!(hash >> 16) & (WAYS as u64 - 1)) as usize
+}
+
 /// The word of this hash.
+///
+/// Which of the places it is cannot be foretold, and a processor that guesses wrong waits until the word has come from
+/// memory. So the one where it most probably is comes first.
 #[inline(always)]
 pub(crate) fn find(ways: Ways, hash: u64) -> Option<Found> {
+    let way = first(hash);
+    let word = ways.way(way).read();
+    if flow::is_of(word, hash) {
+        return Some(Found { way, word });
+    }
     for way in 0..WAYS {
         let word = ways.way(way).read();
         if flow::is_of(word, hash) {
@@ -46,8 +60,8 @@ pub(crate) fn victim(ways: Ways, hash: u64, now: u64) -> Option<Slot> {
     let mut best = 0;
     for way in 0..WAYS {
         let word = ways.way(way).read();
-        // Not as a mask: some verifiers follow both values of one.
-        let empty = sign(word | word.wrapping_neg()).wrapping_add(1) * EMPTY;
+        // Neither as a mask nor by a comparison: newer verifiers follow both values of a mask.
+        let empty = sign(word & flow::USED).wrapping_add(1) * EMPTY;
         let probation = (flow::class(word) ^ ESTABLISHED) * ON_PROBATION;
         let rank = empty | probation | flow::age(word, now);
         let this = rank << 3 | (way as u64 ^ turn);

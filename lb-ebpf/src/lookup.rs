@@ -3,12 +3,14 @@
     unsafe_code,
     reason = "places are within their tables by a mask; a check would cost the verifier and the packet"
 )]
+use crate::receive::Address;
 use lb_common::abi::tables::{PROBES, SERVICES, VIP_ANY_PORT, VIPS, service_key, service_place, vip_place};
 use lb_common::abi::{Service, Side, Vip};
 
 /// The virtual IP with this address.
 #[inline(always)]
-pub(crate) fn vip(side: &'static Side, hi: u64, lo: u64) -> Option<&'static Vip> {
+pub(crate) fn vip<A: Address>(side: &'static Side, address: A) -> Option<&'static Vip> {
+    let (hi, lo) = address.key()?;
     let first = vip_place(hi, lo, side.vip_multiplier) as usize;
     for probe in 0..PROBES {
         // SAFETY: the mask keeps it within the table.

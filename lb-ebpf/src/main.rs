@@ -15,7 +15,6 @@
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 mod affinity;
-mod chain;
 mod config;
 mod control;
 mod count;
@@ -28,7 +27,9 @@ mod packet;
 mod receive;
 mod rewrite;
 mod select;
+mod short;
 mod too_big;
+mod trace;
 mod traits;
 mod tunnel;
 

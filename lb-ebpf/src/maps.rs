@@ -4,21 +4,31 @@
     reason = "map values are memory that the kernel and user space share with the program"
 )]
 use crate::packet::ethernet::Macs;
+use aya_ebpf::Global;
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
-use aya_ebpf::btf_maps::{Array, PerCpuArray};
+use aya_ebpf::btf_maps::{Array, PerCpuArray, ProgramArray};
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns};
 use aya_ebpf::macros::btf_map;
+use aya_ebpf::programs::XdpContext;
+use core::cell::UnsafeCell;
 use core::mem::offset_of;
 use core::ptr;
 use lb_common::abi::control::State;
 use lb_common::abi::flow::{self, Set, WAYS};
 use lb_common::abi::tables::{BACKENDS, POOLS, RING_ROOM, SERVICES};
-use lb_common::abi::{Backend, REASONS as REASON_COUNT, Ring, Side, Traffic};
+use lb_common::abi::{Backend, REASONS as REASON_COUNT, Ring, Side, Traffic, Vip};
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 
-#[btf_map]
-static STATE: Array<State, 1> = Array::new();
+/// A section of its own, which the loader makes a map of, and whose address is in the program: nothing is looked up.
+/// The name is `lb_common::abi::map::STATE`.
+#[cfg_attr(target_arch = "bpf", unsafe(link_section = ".bss.STATE"))]
+static STATE: Shared = Shared(UnsafeCell::new(State {
+    active: 0,
+    lease_until: 0,
+    stamp_shift: 0,
+    inserts: 0,
+}));
 #[btf_map]
 static SIDES: Array<Side, 2> = Array::new();
 #[btf_map]
@@ -35,6 +45,37 @@ static SERVICE_STATS: PerCpuArray<Traffic, SERVICES> = PerCpuArray::new();
 static BACKEND_STATS: PerCpuArray<Traffic, BACKENDS> = PerCpuArray::new();
 #[btf_map]
 static REASONS: PerCpuArray<u64, { REASON_COUNT as usize }> = PerCpuArray::new();
+
+#[btf_map]
+static NEXT: ProgramArray<1> = ProgramArray::new();
+#[btf_map]
+static NEXT_FRAGS: ProgramArray<1> = ProgramArray::new();
+
+/// Whether there is a next program at all: without one, the verifier takes the call out.
+#[unsafe(no_mangle)]
+static CHAIN: Global<u8> = Global::new(0);
+
+/// Goes on in the next program. A program array takes only programs that are of one mind about frames in several
+/// buffers, so there are two.
+#[inline(always)]
+pub(crate) fn next<const FRAGS: bool>(ctx: &XdpContext) {
+    if CHAIN.load() == 0 {
+        return;
+    }
+    // SAFETY: nothing is to be dropped, and where there is no program it returns.
+    unsafe {
+        if FRAGS {
+            NEXT_FRAGS.tail_call(ctx, 0);
+        } else {
+            NEXT.tail_call(ctx, 0);
+        }
+    }
+}
+#[repr(transparent)]
+struct Shared(UnsafeCell<State>);
+
+// SAFETY: each field is a word that is read and written whole.
+unsafe impl Sync for Shared {}
 
 /// The control word. Every field is read and written whole: the control program may change it meanwhile.
 #[derive(Clone, Copy)]
@@ -60,8 +101,8 @@ macro_rules! fields {
 
 impl Control {
     #[inline(always)]
-    pub(crate) fn get() -> Option<Self> {
-        STATE.get_ptr_mut(0).map(Self)
+    pub(crate) fn get() -> Self {
+        Self(STATE.0.get())
     }
 
     fields! {
@@ -110,6 +151,19 @@ pub(crate) fn backend(side: &'static Side, number: u32) -> &'static Backend {
     unsafe { side.backends.as_ptr().add(number).as_ref_unchecked() }
 }
 
+/// The virtual IP's MAC address as the first bytes of a word.
+#[inline(always)]
+pub(crate) fn mac(vip: &Vip) -> u64 {
+    const {
+        assert!(
+            offset_of!(Vip, pad) == offset_of!(Vip, mac) + 6 && offset_of!(Vip, mac).is_multiple_of(8),
+            "it is read as a word"
+        );
+    };
+    // SAFETY: both fields, of bytes, one after the other.
+    unsafe { *ptr::from_ref(vip).byte_add(offset_of!(Vip, mac)).cast() }
+}
+
 /// Its MAC addresses as a frame begins with them: the backend's, then the interface's.
 #[inline(always)]
 pub(crate) fn macs(backend: &Backend) -> Macs {
@@ -137,10 +191,25 @@ pub(crate) fn outer(address: &[u32; 4]) -> [u64; 2] {
 /// What a backend is to a pool: `MEMBER_*`.
 #[inline(always)]
 pub(crate) fn member(side: &'static Side, pool: u32, number: u32) -> u8 {
-    let pool = pool as usize & (POOLS - 1);
+    let pool = unseen(pool as usize) & (POOLS - 1);
     let number = number as usize & (BACKENDS - 1);
     // SAFETY: both are within the table by their masks.
     unsafe { *side.members.as_ptr().cast::<u8>().add(pool * BACKENDS + number) }
+}
+
+/// The same value, of which the compiler knows nothing: it would put two numbers whose bits do not meet together by an
+/// `or` of 32 bits, of whose result Linux 6.1 knows no bound.
+#[inline(always)]
+fn unseen(value: usize) -> usize {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut value = value;
+        // SAFETY: arithmetic on a register.
+        unsafe { core::arch::asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack)) };
+        value
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    value
 }
 
 /// One word of `FLOWS` or `FRAGS`, shared by all processors: read whole and written whole.

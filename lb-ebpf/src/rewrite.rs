@@ -19,22 +19,34 @@ pub(crate) fn to_backend<const FRAGS: bool>(
     arrived: &Arrived,
     backend: &Backend,
 ) -> Result<u32, Reason> {
-    let how = backend.flags & (BACKEND_LOCAL | BACKEND_REACHABLE | BACKEND_TUNNEL4 | BACKEND_TUNNEL6);
-    if how == BACKEND_REACHABLE {
+    if is_direct(backend) {
         guard(xdp, link, arrived.traits)?;
         let ethernet: &mut Ethernet = xdp.frame().at_mut(0).ok_or(Reason::NotIp)?;
         ethernet.set_macs(maps::macs(backend));
-    } else if how & BACKEND_LOCAL != 0 {
+    } else if backend.flags & BACKEND_LOCAL != 0 {
         return Ok(XDP_PASS);
-    } else if how & BACKEND_REACHABLE == 0 {
+    } else if backend.flags & BACKEND_REACHABLE == 0 {
         return Err(Reason::NoNeighbour);
     } else {
         tunnel::encapsulate(xdp, link, arrived, backend)?;
     }
+    Ok(send(xdp, backend))
+}
+
+/// Whether it is reached by its MAC address alone.
+#[inline(always)]
+pub(crate) fn is_direct(backend: &Backend) -> bool {
+    const HOW: u32 = BACKEND_LOCAL | BACKEND_REACHABLE | BACKEND_TUNNEL4 | BACKEND_TUNNEL6;
+    backend.flags & HOW == BACKEND_REACHABLE
+}
+
+/// The verdict that makes the frame leave where the backend is.
+#[inline(always)]
+pub(crate) fn send<const FRAGS: bool>(xdp: &Xdp<FRAGS>, backend: &Backend) -> u32 {
     if backend.ifindex == xdp.ingress() {
-        return Ok(XDP_TX);
+        return XDP_TX;
     }
-    Ok(xdp.redirect(backend.ifindex))
+    xdp.redirect(backend.ifindex)
 }
 
 /// Lowers the TTL to what no director forwards.
@@ -50,7 +62,7 @@ pub(crate) fn guard<const FRAGS: bool>(
         ip.hop_limit = GUARD_TTL;
     } else {
         let ip: &mut Ipv4 = frame.at_mut(link.l3).ok_or(Reason::BadIp)?;
-        ip.set_ttl(GUARD_TTL);
+        ip.lower_ttl(GUARD_TTL);
     }
     Ok(())
 }

@@ -40,24 +40,26 @@ impl Choice {
     }
 }
 
+/// Chooses. `None` where more is to be done than what `SHORT` does: all but clients' affinity, and what `is_sane` does
+/// not say of a packet whose flow is not remembered.
 #[inline(always)]
-pub(crate) fn choose(config: &Config, traits: Traits, flow: &Flow) -> Result<Choice, Reason> {
+pub(crate) fn choose<const SHORT: bool>(
+    config: &Config,
+    traits: Traits,
+    flow: &Flow,
+    is_sane: impl FnOnce() -> bool,
+) -> Result<Option<Choice>, Reason> {
     let ways = maps::ways(flow.hash).ok_or(Reason::NoBackend)?;
-    let opens = traits.any(Traits::OPENS);
+    let opens = traits.opens();
     let mut known = None;
     if let Some(found) = flow::find(ways, flow.hash) {
         let number = word::backend(found.word);
         // A SYN begins a connection even if its addresses and ports had one before.
-        let wanted = if opens {
-            MEMBER_ALIVE | MEMBER_NEW
-        } else {
-            MEMBER_ALIVE
-        };
-        if serves(config, flow, number, wanted) {
-            if !traits.any(Traits::ERROR) {
-                refresh(config, flow, ways, found);
+        if serves(config, flow, number, opens) {
+            if !traits.any(Traits::ERROR) && !refresh::<SHORT>(config, flow, ways, found) {
+                return Ok(None);
             }
-            return Ok(Choice::of(config, flow, number, opens, true));
+            return Ok(Some(Choice::of(config, flow, number, opens, true)));
         }
         let slot = found.slot(ways, flow.hash);
         if opens {
@@ -66,34 +68,32 @@ pub(crate) fn choose(config: &Config, traits: Traits, flow: &Flow) -> Result<Cho
         }
         known = Some(slot);
     }
-    let new = traits.any(Traits::OPENS.and(Traits::DATAGRAM));
-    let number = fresh(config, flow, new)?;
-    if traits.any(Traits::CONTINUES.and(Traits::DATAGRAM)) && config.may_insert() {
+    if SHORT && (flow.service.affinity != 0 || !is_sane()) {
+        return Ok(None);
+    }
+    let new = traits.begins();
+    let number = fresh::<SHORT>(config, flow, new)?;
+    if traits.continues() && config.may_insert() {
         let stamp = config.stamp();
         if let Some(slot) = known.or_else(|| flow::victim(ways, flow.hash, stamp)) {
             slot.write(word::word(flow.hash, stamp, word::PROBATION, number));
         }
-        if flow.service.affinity != 0 {
+        if !SHORT && flow.service.affinity != 0 {
             affinity::set(config, flow, number);
         }
     }
-    Ok(Choice::of(config, flow, number, new, false))
+    Ok(Some(Choice::of(config, flow, number, new, false)))
 }
 
 /// The backend of a flow that is not remembered.
 #[inline(always)]
-fn fresh(config: &Config, flow: &Flow, new: bool) -> Result<u32, Reason> {
-    if flow.service.affinity != 0 {
-        let wanted = if new {
-            MEMBER_ALIVE | MEMBER_NEW
-        } else {
-            MEMBER_ALIVE
-        };
-        if let Some(number) = affinity::get(config, flow)
-            && serves(config, flow, number, wanted)
-        {
-            return Ok(number);
-        }
+fn fresh<const SHORT: bool>(config: &Config, flow: &Flow, new: bool) -> Result<u32, Reason> {
+    if !SHORT
+        && flow.service.affinity != 0
+        && let Some(number) = affinity::get(config, flow)
+        && serves(config, flow, number, new)
+    {
+        return Ok(number);
     }
     let place = hash::place(flow.ring, RING as u32);
     match maps::ring(config.active, flow.service.pool, place) {
@@ -102,21 +102,31 @@ fn fresh(config: &Config, flow: &Flow, new: bool) -> Result<u32, Reason> {
     }
 }
 
-/// Whether the backend is all that to the flow's service.
+/// Whether the backend serves the flow's service: a flow that it has, or a new one.
 #[inline(always)]
-fn serves(config: &Config, flow: &Flow, number: u32, wanted: u8) -> bool {
+fn serves(config: &Config, flow: &Flow, number: u32, new: bool) -> bool {
+    let wanted = if new {
+        MEMBER_ALIVE | MEMBER_NEW
+    } else {
+        MEMBER_ALIVE
+    };
     maps::member(config.side, flow.service.pool, number) & wanted == wanted
 }
 
-/// Seen again. Written only if that says more than is there, so that the cache line stays every processor's.
+/// Seen again. Written only if that says more than is there, so that the cache line stays every processor's. `false`
+/// and nothing done: `SHORT` does not do it.
 #[inline(always)]
-fn refresh(config: &Config, flow: &Flow, ways: Ways, found: Found) {
+fn refresh<const SHORT: bool>(config: &Config, flow: &Flow, ways: Ways, found: Found) -> bool {
     let seen = found.word;
     let now = word::word(seen, config.stamp(), word::ESTABLISHED, word::backend(seen));
     if now != seen {
-        found.slot(ways, flow.hash).write(now);
         if flow.service.affinity != 0 {
+            if SHORT {
+                return false;
+            }
             affinity::keep(config, flow, word::backend(seen));
         }
+        found.slot(ways, flow.hash).write(now);
     }
+    true
 }

@@ -111,7 +111,8 @@ fn tell6<const FRAGS: bool, const QUOTE: usize>(xdp: &mut Xdp<FRAGS>, link: Link
     // The addresses are the last of the header, and the message follows: with length and protocol, all that the
     // checksum is of (RFC 8200 §8.1).
     let addresses = at - 32;
-    let pseudo = (length as u32).to_be() + u32::from(ICMPV6).to_be();
+    // Of 16-bit words, so that no carry is lost: the length has no more, and neither has the protocol.
+    let pseudo = u32::from((length as u16).to_be()) + u32::from(u16::from(ICMPV6).to_be());
     let checksum = match QUOTE {
         QUOTE6 => summed::<{ 32 + 8 + QUOTE6 - 1024 }>(frame, addresses, 2, pseudo)?,
         _ => summed::<{ 32 + 8 + SHORT }>(frame, addresses, 0, pseudo)?,

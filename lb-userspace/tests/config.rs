@@ -335,9 +335,11 @@ mod command {
         assert_eq!((code, err.as_str()), (0, ""));
         let expected = "valid (k0s file, k0s)\n\
             instance k0s-vip-0: 192.168.122.200/24 on eth0\n  \
-              VRRPv2, virtual router 51, priority 200, an advert every 1s, multicast\n\
+              VRRPv2, virtual router 51, priority 200, an advert every 1s, multicast\n  \
+              depends on whether this node can serve its virtual servers: -253 while it fails\n\
             virtual server TCP 192.168.122.200:6443: rr, DR, persistence 6m0s\n  \
               datapath ipvs, or xdp where the kernel has no IPVS\n  \
+              checked by https /readyz (anybody's certificate) every 1s within 1s, rise 2, fall 3\n  \
               real server 192.168.122.37:6443, weight 1\n  \
               real server 192.168.122.185:6443, weight 1\n  \
               from --backend\n";

@@ -8,8 +8,9 @@ mod lab;
 use lab::{Lab, Running, ip, until};
 use lb_common::model::{AdvertInterval, AuthPass, MacAddr, Priority, Version, Vrid};
 use lb_common::spec::{
-    Announce, ChecksumForm, Instance, InterfaceSelector, SyncGroup, TrackInterface, Transport,
+    Announce, ChecksumForm, Instance, InterfaceSelector, SyncGroup, Track, Tracked, Transport,
 };
+use lb_common::vrrp::track::Outside;
 use lb_common::vrrp::{FaultReason, Reason, State};
 use lb_userspace::vrrp::{Command, Config};
 use std::process::Command as Process;
@@ -38,6 +39,7 @@ fn instance(priority: u8) -> Instance {
             interval: Duration::from_millis(10),
         },
         track: Vec::new(),
+        notify: Vec::new(),
         address_label: 0,
     }
 }
@@ -259,8 +261,8 @@ fn tracking_moves_the_priority_or_makes_a_fault() {
     lab.nodes[0].ip("link add t0 type veth peer name t1");
     lab.nodes[0].ip("link set t1 up");
     lab.nodes[0].ip("link set t0 up");
-    let track = |weight| TrackInterface {
-        interface: "t0".to_owned(),
+    let track = |weight| Track {
+        what: Tracked::Interface("t0".to_owned()),
         weight,
     };
     let with = |weight| Instance {
@@ -274,13 +276,22 @@ fn tracking_moves_the_priority_or_makes_a_fault() {
     until("its priority falls below b's", || {
         a.one().priority == 50 && b.is(State::Active) && a.is(State::Backup)
     });
-    a.send(Command::Weight {
-        instance: "k0s-vip-0".to_owned(),
-        weight: 100,
-    });
+    let outside = |fault, weight| {
+        a.send(Command::Outside {
+            instance: "k0s-vip-0".to_owned(),
+            outside: Outside { fault, weight },
+        });
+    };
+    outside(false, 100);
     until("the outside weight adds to it", || {
         a.one().priority == 150 && a.is(State::Active)
     });
+    outside(true, 100);
+    until("what is looked at outside is a fault too", || {
+        a.one().fault == Some(FaultReason::Tracked) && !a.holds() && b.is(State::Active)
+    });
+    outside(false, 100);
+    until("and is over", || a.one().fault.is_none() && a.is(State::Active));
     a.reload(vec![with(0)]);
     until("without a weight it is a fault", || {
         a.one().fault == Some(FaultReason::Tracked) && !a.holds()

@@ -4,14 +4,14 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-#[path = "xdp_kernel/support.rs"]
-mod support;
 #[path = "xdp_kernel/daemon.rs"]
 mod daemon;
 #[path = "xdp_kernel/links.rs"]
 mod links;
 #[path = "xdp_kernel/others.rs"]
 mod others;
+#[path = "xdp_kernel/support.rs"]
+mod support;
 #[path = "xdp_kernel/traffic.rs"]
 mod traffic;
 

@@ -5,9 +5,10 @@ use crate::topology::Node;
 use crate::wait;
 use anyhow::{Context, Result};
 use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{Read, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -62,6 +63,31 @@ pub fn wait(
     })
 }
 
+/// Waits until every daemon in these nodes finds these real servers well, and no others: what a server's node lacks while
+/// it starts is found out by checks, and what they find moves connections. A node without a daemon has no say.
+pub fn wait_healthy<'n>(
+    nodes: impl IntoIterator<Item = &'n Node>,
+    servers: &BTreeSet<IpAddr>,
+    limit: Duration,
+) -> Result<()> {
+    for node in nodes {
+        let mut last = None;
+        let agreed = wait::until(&format!("{} finds {servers:?} well", node.name()), limit, || {
+            last = of(node).ok();
+            last.as_ref()
+                .is_none_or(|now| now.healthy() == *servers)
+                .then_some(())
+        });
+        agreed.with_context(|| {
+            format!(
+                "health now: {}",
+                last.map_or(Value::Null, |now| now.0["health"].clone())
+            )
+        })?;
+    }
+    Ok(())
+}
+
 /// Waits until the first instance is in that state (`Initialize`, `Backup`, `Active`, `Leaving`).
 pub fn wait_state(cplb: &Cplb<'_>, state: &str, limit: Duration) -> Result<Standing> {
     let what = format!("{} on {}", state, cplb.node().name());
@@ -101,6 +127,21 @@ impl Standing {
     /// The guardian's process.
     pub fn guardian(&self) -> Option<i32> {
         self.0["guardianPid"].as_i64()?.try_into().ok()
+    }
+
+    /// The real servers of which every port that is checked answers.
+    pub fn healthy(&self) -> BTreeSet<IpAddr> {
+        let mut up: BTreeMap<IpAddr, bool> = BTreeMap::new();
+        for (target, report) in self.0["health"].as_object().into_iter().flatten() {
+            if let Ok(target) = target.parse::<SocketAddr>() {
+                let checked = report["checks"].as_u64().unwrap_or_default() > 0;
+                *up.entry(target.ip()).or_insert(true) &= checked && report["up"] == true;
+            }
+        }
+        up.into_iter()
+            .filter(|(_, up)| *up)
+            .map(|(address, _)| address)
+            .collect()
     }
 
     /// What is wrong in the kernel, as sentences.

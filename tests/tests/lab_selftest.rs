@@ -309,6 +309,7 @@ fn a_crowd_knows_which_of_its_connections_go_on() -> Result<()> {
                 ports: if tls.is_none() { ports } else { &[] },
                 tls: tls.map(|authority| (ports, authority)),
                 vips: &[],
+                grace: None,
             };
             servers.push(server::start(lab.node(name)?, service)?);
         }
@@ -365,6 +366,7 @@ fn many_bytes_and_datagrams_pass() -> Result<()> {
         ports: &[6443],
         vips: &[node.ipv4()?],
         tls: None,
+        grace: None,
     };
     let _server = server::start(node, service)?;
     let (from, to) = (

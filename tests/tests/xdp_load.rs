@@ -50,9 +50,10 @@ const BACKEND: [u8; 6] = [2, 0, 0, 0, 0, 3];
 const PORT: u16 = 6443;
 
 impl Loaded {
-    fn new(bytes: &[u8]) -> Result<Self> {
+    /// One of the two: a program array is for programs that take frames of several buffers, or for those that do not.
+    fn new(bytes: &[u8], program: &str) -> Result<Self> {
         let mut ebpf = Ebpf::load(bytes).context("loading the object")?;
-        for name in [XDP_PROGRAM, XDP_PROGRAM_FRAGS, CONTROL_PROGRAM] {
+        for name in [program, CONTROL_PROGRAM] {
             xdp(&mut ebpf, name)?
                 .load()
                 .with_context(|| format!("the verifier, of {name}"))?;
@@ -238,9 +239,9 @@ fn a_segment_for_the_virtual_ip_leaves_for_the_backend_with_the_guards_ttl() -> 
     let Ok(bytes) = fs::read(object()) else {
         skip!("no eBPF object at {}: cargo xtask build-ebpf", object().display());
     };
-    let mut lb = Loaded::new(&bytes)?;
-    lb.direct()?;
     for name in [XDP_PROGRAM, XDP_PROGRAM_FRAGS] {
+        let mut lb = Loaded::new(&bytes, name)?;
+        lb.direct()?;
         let came = segment(VIP, 64, SYN);
         let (verdict, left) = lb.run(name, &came)?;
         ensure!(verdict == XDP_TX, "{name}: verdict {verdict}");
@@ -254,13 +255,13 @@ fn a_segment_for_the_virtual_ip_leaves_for_the_backend_with_the_guards_ttl() -> 
         let other = segment([10, 0, 0, 1], 64, SYN);
         let (verdict, left) = lb.run(name, &other)?;
         ensure!(verdict == XDP_PASS && left == other);
+        let packets = |t: Traffic| t.packets;
+        ensure!(lb.sum(map::SERVICE_STATS, 5, packets)? == 1);
+        ensure!(lb.sum(map::BACKEND_STATS, 1, packets)? == 1);
+        ensure!(lb.sum(map::SERVICE_STATS, 5, |t: Traffic| t.bytes)? == 64);
+        ensure!(lb.sum(map::SERVICE_STATS, 5, |t: Traffic| t.new_flows)? == 1);
+        ensure!(lb.reason(Reason::Guarded)? == 1 && lb.reason(Reason::NotVip)? == 1);
     }
-    let packets = |t: Traffic| t.packets;
-    ensure!(lb.sum(map::SERVICE_STATS, 5, packets)? == 2);
-    ensure!(lb.sum(map::BACKEND_STATS, 1, packets)? == 2);
-    ensure!(lb.sum(map::SERVICE_STATS, 5, |t: Traffic| t.bytes)? == 128);
-    ensure!(lb.sum(map::SERVICE_STATS, 5, |t: Traffic| t.new_flows)? == 2);
-    ensure!(lb.reason(Reason::Guarded)? == 2 && lb.reason(Reason::NotVip)? == 2);
     Ok(())
 }
 
@@ -269,7 +270,7 @@ fn without_a_lease_and_without_a_side_everything_is_passed() -> Result<()> {
     let Ok(bytes) = fs::read(object()) else {
         skip!("no eBPF object at {}: cargo xtask build-ebpf", object().display());
     };
-    let mut lb = Loaded::new(&bytes)?;
+    let mut lb = Loaded::new(&bytes, XDP_PROGRAM)?;
     let frame = segment(VIP, 64, SYN);
     ensure!(
         lb.run(XDP_PROGRAM, &frame)?.0 == XDP_PASS,

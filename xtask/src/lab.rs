@@ -73,6 +73,7 @@ impl Lab {
             image.tool(name)?;
         }
         image.program(self.program("cplb")?, "/usr/bin/cplb")?;
+        image.program(self.program("crowd")?, "/usr/bin/crowd")?;
         let object = paths::ebpf_object();
         if object.is_file() {
             image.file(&object, "/usr/lib/cplb/lb.o");

@@ -7,8 +7,8 @@
 //! 63                   34 33   23 22      12     11      0
 //! ```
 //! One word is read and written whole, so nothing is ever half seen and no lock is needed; all processors share them,
-//! because a flow changes processors. A tag of 40 bits beside a set of 15 makes a wrong answer a matter of 2^-37 for a
-//! flow that is not there, and the hash is keyed, so nobody can look for one.
+//! because a flow changes processors. A tag of 39 bits (the highest says that the word is used) beside a set of 14
+//! makes a wrong answer a matter of 2^-36 for a flow that is not there, and the hash is keyed, so nobody can look for one.
 //!
 //! A set of eight words is a cache line. A flow is put there by its first packet that is no SYN, as [`PROBATION`]; its
 //! second one makes it [`ESTABLISHED`]. A new one takes an empty place, or the oldest on probation, or an established
@@ -59,10 +59,14 @@ pub const fn fragment_of(hash: u64) -> u32 {
     (hash & (FRAGS as u64 - 1)) as u32
 }
 
+/// The highest bit of every word that is not empty, whatever the hash's is: so a word is compared once.
+pub const USED: u64 = 1 << 63;
+
 /// A word.
 #[inline(always)]
 pub const fn word(hash: u64, stamp: u64, class: u64, backend: u32) -> u64 {
     (hash >> TAG_SHIFT << TAG_SHIFT)
+        | USED
         | ((stamp & STAMP_MASK) << STAMP_SHIFT)
         | (class << CLASS_SHIFT)
         | backend as u64
@@ -71,13 +75,13 @@ pub const fn word(hash: u64, stamp: u64, class: u64, backend: u32) -> u64 {
 /// Whether `word` is of the flow with this hash. An empty word (0) is nobody's: see [`is_empty`].
 #[inline(always)]
 pub const fn is_of(word: u64, hash: u64) -> bool {
-    (word ^ hash) >> TAG_SHIFT == 0 && word != 0
+    (word ^ (hash | USED)) >> TAG_SHIFT == 0
 }
 
-/// Whether there is nothing in it. Backend 0 is never used, so a word of a flow is never 0.
+/// Whether there is nothing in it.
 #[inline(always)]
 pub const fn is_empty(word: u64) -> bool {
-    word == 0
+    word & USED == 0
 }
 
 /// Its backend, below 4096.
@@ -112,6 +116,7 @@ const FRAGMENT_STATS_MASK: u64 = (1 << (FRAGMENT_STAMP_SHIFT - BACKEND_BITS)) - 
 #[inline(always)]
 pub const fn fragment_word(hash: u64, stamp: u64, stats: u32, backend: u32) -> u64 {
     (hash >> FRAGMENT_TAG_SHIFT << FRAGMENT_TAG_SHIFT)
+        | USED
         | ((stamp & STAMP_MASK) << FRAGMENT_STAMP_SHIFT)
         | ((stats as u64 & FRAGMENT_STATS_MASK) << BACKEND_BITS)
         | backend as u64
@@ -121,7 +126,7 @@ pub const fn fragment_word(hash: u64, stamp: u64, stats: u32, backend: u32) -> u
 #[inline(always)]
 pub const fn is_fragment_of(word: u64, hash: u64, now: u64) -> bool {
     let age = now.wrapping_sub(word >> FRAGMENT_STAMP_SHIFT) & STAMP_MASK;
-    (word ^ hash) >> FRAGMENT_TAG_SHIFT == 0 && word != 0 && age <= FRAGMENT_LIFE
+    (word ^ (hash | USED)) >> FRAGMENT_TAG_SHIFT == 0 && age <= FRAGMENT_LIFE
 }
 
 /// The place in `SERVICE_STATS` that a word of `FRAGS` names.

@@ -38,7 +38,7 @@ pub const CONTROL_PROGRAM: &str = "cplb_control";
 /// The maps' names.
 pub mod map {
     /// [`super::State`], one.
-    pub const STATE: &str = "STATE";
+    pub const STATE: &str = ".bss.STATE";
     /// [`super::Side`], two.
     pub const SIDES: &str = "SIDES";
     /// [`super::Ring`], `2 * POOLS`.
@@ -55,15 +55,18 @@ pub mod map {
     pub const REASONS: &str = "REASONS";
     /// Of the program alone: what [`super::State::inserts`] bounds, per processor.
     pub const BUDGET: &str = "BUDGET";
-    /// A `ProgramArray` of one: the program that sees what this one passes.
+    /// A `ProgramArray` of one: the program that sees what [`super::XDP_PROGRAM`] passes.
     pub const NEXT: &str = "NEXT";
+    /// The same for [`super::XDP_PROGRAM_FRAGS`]: an array takes only programs that are of one mind about frames in
+    /// several buffers.
+    pub const NEXT_FRAGS: &str = "NEXT_FRAGS";
 }
 
 /// Read-only globals that the loader sets before the verifier sees the program, so that what is off costs nothing.
 pub mod global {
     /// `u8`: 1 logs each decision through `aya-log`.
     pub const TRACE: &str = "TRACE";
-    /// `u8`: 1 hands packets that are passed to the program in [`super::map::NEXT`].
+    /// `u8`: 1 hands packets that are passed to the program in [`super::map::NEXT`] or [`super::map::NEXT_FRAGS`].
     pub const CHAIN: &str = "CHAIN";
 }
 

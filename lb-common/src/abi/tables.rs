@@ -145,7 +145,8 @@ pub struct Traffic {
     pub bytes: u64,
     /// TCP SYNs, and packets of UDP flows that were not known.
     pub new_flows: u64,
-    /// Of the packets, those whose backend came from the flow table and not from the ring.
+    /// Of the packets, those that a word of their own flow sent to its backend: neither the ring nor the client's
+    /// affinity was asked.
     pub remembered: u64,
 }
 

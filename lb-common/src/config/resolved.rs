@@ -1,16 +1,16 @@
 //! A `Spec` as a native file with every default filled in: what was understood, for people to read and to keep. Loading
 //! it gives the same `Spec`.
+mod health;
+
 use super::raw::native::{Api, ControlPlaneLoadBalancer, Spec as RawSpec};
 use super::raw::server::MAGLEV;
 use super::raw::{
-    ConnectionSync, Garp, Granularity, HealthCheck, IpvsTimeouts, Keepalive, Metadata, Port, Proxy,
-    ProxyProtocol, RealServer, RootArray, SyncGroup, Track, Tunnel, VirtualServer, VrrpInstance, Xdp,
+    ConnectionSync, Garp, Granularity, IpvsTimeouts, Keepalive, Metadata, Port, Proxy, ProxyProtocol,
+    RealServer, RootArray, SorryServer, SyncGroup, Tunnel, VirtualServer, VrrpInstance, Xdp,
 };
 use super::{API_VERSION, KIND};
 use crate::model::{Forwarding, Scheduler, SchedulerFlags};
-use crate::spec::{
-    self, DatapathKind, HealthCheckKind, Instance, InterfaceSelector, Spec, Transport, XdpMode,
-};
+use crate::spec::{self, DatapathKind, Instance, InterfaceSelector, Spec, Transport, XdpMode};
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -122,10 +122,9 @@ fn instance(i: &Instance) -> VrrpInstance {
             refresh: Some(i.announce.refresh.unwrap_or_default().into()),
             interval: Some(i.announce.interval.into()),
         }),
-        track: some(i.track.iter().map(|t| Track {
-            interface: Some(t.interface.clone()),
-            weight: Some(i64::from(t.weight)),
-        })),
+        // Also an empty list: it takes the default away.
+        track: Some(i.track.iter().map(health::track).collect()),
+        notify: some(i.notify.iter().map(health::notify)),
     }
 }
 
@@ -163,15 +162,13 @@ fn server(v: &spec::VirtualServer) -> VirtualServer {
                 .map_or(0, |p| i64::try_from(p.timeout.as_secs()).unwrap_or(i64::MAX)),
         ),
         persistence_granularity: v.persistence.map(|p| Granularity::Bits(p.granularity.into())),
-        health_check: Some(HealthCheck {
-            kind: Some(match v.health_check.kind {
-                HealthCheckKind::Tcp => "tcp".into(),
-                HealthCheckKind::None => "none".into(),
-            }),
-            interval: Some(v.health_check.interval.into()),
-            timeout: Some(v.health_check.timeout.into()),
-            rise: Some(v.health_check.rise.into()),
-            fall: Some(v.health_check.fall.into()),
+        health_check: Some(health::check(&v.health_check)),
+        slow_start: (!v.slow_start.is_zero()).then(|| v.slow_start.into()),
+        quorum: v.quorum.map(Into::into),
+        hysteresis: (v.hysteresis != 0).then(|| v.hysteresis.into()),
+        sorry_server: v.sorry_server.as_ref().map(|s| SorryServer {
+            address: Some(s.address.to_string()),
+            port: Some(s.port.into()),
         }),
         proxy_protocol: (v.proxy_protocol != spec::ProxyProtocol::default()).then(|| ProxyProtocol {
             send: v.proxy_protocol.send.map(|s| s.name().into()),
@@ -183,6 +180,8 @@ fn server(v: &spec::VirtualServer) -> VirtualServer {
             weight: Some(r.weight.into()),
             upper_threshold: Some(r.upper_threshold.into()),
             lower_threshold: Some(r.lower_threshold.into()),
+            check_address: r.check_address.map(|a| a.to_string()),
+            check_port: r.check_port.map(Into::into),
         })),
     }
 }

@@ -76,6 +76,22 @@ named! {
     }
 }
 
+impl Scheduler {
+    /// Whether a client belongs to one real server: while that has the weight 0 the client is refused, unless a fallback
+    /// is asked for (`ip_vs_sh_get`, `ip_vs_mh_get`, `ip_vs_dh_schedule`).
+    pub const fn hashes(self) -> bool {
+        matches!(self, Self::SourceHash | Self::MaglevHash | Self::DestinationHash)
+    }
+
+    /// Whether a weight is more to it than 0 or not.
+    pub const fn weighs(self) -> bool {
+        !matches!(
+            self,
+            Self::RoundRobin | Self::LeastConnection | Self::DestinationHash
+        )
+    }
+}
+
 named! {
     /// The transport of a virtual server.
     Protocol {

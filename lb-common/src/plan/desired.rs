@@ -3,7 +3,7 @@ use super::{
     Address, Backend, Bound, Carrier, DaemonRole, Destination, Forwarder, GuardSpec, LEASE, Lifetime, Place,
     Service, SyncDaemon, Sysctl, carrier, xdp_method,
 };
-use crate::health::HealthView;
+use crate::health::{HealthView, select};
 use crate::model::{Family, Forwarding, IpPrefix, MacAddr, Scheduler, ServiceKey};
 use crate::spec::{DatapathKind, IpvsTimeouts, Spec, VirtualServer};
 use crate::xdp::seed;
@@ -132,6 +132,17 @@ fn serve(want: &mut Desired, vs: &VirtualServer, spec: &Spec, cx: &Context<'_>) 
         return;
     }
     want.local_link = true;
+    let role = role_of(vs, spec, cx);
+    if Family::of(vs.key.address) == Family::Ipv4 {
+        // Until it is known which interface is to be silent about it, no link has it: it would be answered for.
+        let Some((_, interface)) = role.and_then(|r| r.interface.as_ref()) else {
+            return;
+        };
+        want.sysctls
+            .insert(Sysctl::ipv4_conf(interface, "arp_ignore"), Bound::AtLeast(1));
+        want.sysctls
+            .insert(Sysctl::ipv4_conf(interface, "arp_announce"), Bound::AtLeast(2));
+    }
     want.addresses.insert(
         Address {
             place: Place::Local,
@@ -139,16 +150,6 @@ fn serve(want: &mut Desired, vs: &VirtualServer, spec: &Spec, cx: &Context<'_>) 
         },
         Lifetime::Forever,
     );
-    let role = role_of(vs, spec, cx);
-    if let (Family::Ipv4, Some((_, interface))) = (
-        Family::of(vs.key.address),
-        role.and_then(|r| r.interface.as_ref()),
-    ) {
-        want.sysctls
-            .insert(Sysctl::ipv4_conf(interface, "arp_ignore"), Bound::AtLeast(1));
-        want.sysctls
-            .insert(Sysctl::ipv4_conf(interface, "arp_announce"), Bound::AtLeast(2));
-    }
 }
 
 /// The role of its instance.
@@ -218,15 +219,12 @@ fn forward(want: &mut Desired, vs: &VirtualServer, spec: &Spec, cx: &Context<'_>
 
 /// A virtual server as the XDP program has it; `None` where it cannot.
 pub(crate) fn forwarder(vs: &VirtualServer, health: &HealthView) -> Option<Forwarder> {
-    // Of those that take new connections: one that drains is no reason to turn everybody away.
-    let all_down = (vs.real_servers.iter())
-        .filter(|s| s.weight > 0)
-        .all(|s| !health.is_up(vs, s));
-    let mut backends: Vec<Backend> = (vs.real_servers.iter())
-        .map(|s| Backend {
-            address: s.address,
-            weight: s.weight,
-            up: health.is_up(vs, s) || (all_down && s.weight > 0),
+    let selection = select(vs, health);
+    let mut backends: Vec<Backend> = (selection.candidates.iter())
+        .map(|c| Backend {
+            address: c.server.address,
+            weight: c.weight,
+            up: c.alive,
         })
         .collect();
     backends.sort_unstable();
@@ -238,20 +236,20 @@ pub(crate) fn forwarder(vs: &VirtualServer, health: &HealthView) -> Option<Forwa
     })
 }
 
-/// The healthy real servers; all of them when none is: an unlucky checker must not take the API away (k0s's rule).
+/// Who gets connections by [`select`], as the kernel takes it. One that is not ready has the weight 0: it keeps what it
+/// has. For the schedulers that hash and then refuse a client whose server has that weight, it has to go.
 fn destinations(vs: &VirtualServer, health: &HealthView) -> Vec<Destination> {
-    let none = vs.real_servers.iter().all(|s| !health.is_up(vs, s));
-    let mut list: Vec<Destination> = vs
-        .real_servers
-        .iter()
-        .filter(|s| none || health.is_up(vs, s))
-        .map(|s| Destination {
-            address: s.address,
-            port: s.port,
+    let refuses = vs.scheduler.hashes() && !vs.flags.fallback;
+    let selection = select(vs, health);
+    let mut list: Vec<Destination> = (selection.candidates.into_iter())
+        .filter(|c| c.alive && (c.weight > 0 || c.server.weight == 0 || !refuses))
+        .map(|c| Destination {
+            address: c.server.address,
+            port: c.server.port,
             forwarding: vs.forwarding,
-            weight: s.weight,
-            upper_threshold: s.upper_threshold,
-            lower_threshold: s.lower_threshold,
+            weight: c.weight,
+            upper_threshold: c.server.upper_threshold,
+            lower_threshold: c.server.lower_threshold,
         })
         .collect();
     list.sort_by_key(|d| (d.address, d.port));

@@ -20,10 +20,17 @@ pub struct Forwarding {
     /// Virtual IPs that this node holds, each with the interface that it is on.
     pub vips: BTreeMap<IpAddr, u32>,
     /// Virtual servers on them.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "list"))]
     pub services: BTreeMap<ServiceKey, Forwarder>,
     /// The hash's, the same on every node. A secret: neither printed nor serialized.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub key: Key,
+}
+
+/// Each has its key inside, and JSON's maps have texts for keys only.
+#[cfg(feature = "serde")]
+fn list<S: serde::Serializer>(services: &BTreeMap<ServiceKey, Forwarder>, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(services.values())
 }
 
 impl Forwarding {

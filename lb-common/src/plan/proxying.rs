@@ -1,7 +1,7 @@
 //! What the userspace proxy is to serve on this node: every virtual server that asks for it, whoever holds the virtual
 //! IP. Where that is elsewhere nobody comes, and a node that is about to hold it is ready before its first client.
 use super::Context;
-use crate::health::HealthView;
+use crate::health::{Candidate, HealthView, select};
 use crate::model::{Family, Scheduler, ServiceKey};
 use crate::proxy::{Balance, Proxied, Server, Settings};
 use crate::spec::{DatapathKind, Spec, VirtualServer};
@@ -98,18 +98,17 @@ const fn balance(scheduler: Scheduler) -> Balance {
     }
 }
 
-/// All of them; where none answers, all count as alive (k0s's rule), and nobody's connections are cut.
+/// Who gets connections by [`select`]: one that is not ready has the weight 0 and keeps what it has.
 fn servers(vs: &VirtualServer, health: &HealthView) -> alloc::vec::Vec<Server> {
-    let none = vs.real_servers.iter().all(|s| !health.is_up(vs, s));
-    let one = |s: &crate::spec::RealServer| Server {
-        address: s.address,
-        port: s.port,
-        weight: s.weight,
-        most: s.upper_threshold,
-        resume: s.lower_threshold,
-        up: none || health.is_up(vs, s),
+    let one = |c: Candidate| Server {
+        address: c.server.address,
+        port: c.server.port,
+        weight: c.weight,
+        most: c.server.upper_threshold,
+        resume: c.server.lower_threshold,
+        up: c.alive,
     };
-    vs.real_servers.iter().map(one).collect()
+    select(vs, health).candidates.into_iter().map(one).collect()
 }
 
 /// Who listens on every address of the node: the first virtual server of each family, and where one family has none, the
@@ -221,8 +220,14 @@ mod tests {
         let up = |dead: &[u8]| -> Vec<bool> {
             let health = HealthView {
                 down: (dead.iter())
-                    .map(|n| (SocketAddr::from(([192, 0, 2, *n], 6443)), None))
+                    .map(|n| {
+                        (
+                            spec.virtual_servers[0].key,
+                            SocketAddr::from(([192, 0, 2, *n], 6443)),
+                        )
+                    })
                     .collect(),
+                ..HealthView::default()
             };
             let want = wanted(&spec, [true, true], &health).proxy.unwrap();
             want.servers

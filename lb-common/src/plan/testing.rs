@@ -1,11 +1,12 @@
 //! A small specification for the tests of everything that goes by one.
+use crate::health::Probe;
 use crate::model::{
     AdvertInterval, Forwarding, Persistence, Priority, Protocol, Scheduler, SchedulerFlags, ServiceKey,
     Version, Vrid,
 };
 use crate::spec::{
-    Announce, ChecksumForm, ConnectionSync, DatapathKind, HealthCheck, HealthCheckKind, Instance,
-    InterfaceSelector, RealServer, Spec, Transport, VirtualServer, Xdp,
+    Announce, ChecksumForm, ConnectionSync, DatapathKind, HealthCheck, Instance, InterfaceSelector,
+    RealServer, Spec, Transport, VirtualServer, Xdp,
 };
 use core::net::IpAddr;
 use core::time::Duration;
@@ -28,18 +29,13 @@ pub(crate) fn instance(n: u8) -> Instance {
         checksum: ChecksumForm::PseudoHeader,
         announce: Announce::default(),
         track: vec![],
+        notify: vec![],
         address_label: 10_000,
     }
 }
 
 pub(crate) fn virtual_server(n: u8, forwarding: Forwarding) -> VirtualServer {
-    let real = |last| RealServer {
-        address: IpAddr::from([192, 0, 2, last]),
-        port: 6443,
-        weight: 1,
-        upper_threshold: 0,
-        lower_threshold: 0,
-    };
+    let real = |last| RealServer::new(IpAddr::from([192, 0, 2, last]), 6443);
     VirtualServer {
         name: format!("vs{n}"),
         key: ServiceKey {
@@ -56,13 +52,11 @@ pub(crate) fn virtual_server(n: u8, forwarding: Forwarding) -> VirtualServer {
             timeout: Duration::from_secs(360),
             granularity: 32,
         }),
-        health_check: HealthCheck {
-            kind: HealthCheckKind::Tcp,
-            interval: Duration::from_secs(1),
-            timeout: Duration::from_secs(1),
-            rise: 1,
-            fall: 3,
-        },
+        health_check: HealthCheck::new(Probe::Tcp),
+        slow_start: Duration::ZERO,
+        quorum: None,
+        hysteresis: 0,
+        sorry_server: None,
         proxy_protocol: crate::spec::ProxyProtocol::default(),
         real_servers: vec![real(1), real(2), real(3)],
     }

@@ -24,6 +24,7 @@ mod election;
 mod group;
 mod input;
 mod machine;
+pub mod notify;
 mod params;
 mod receive;
 mod refusal;

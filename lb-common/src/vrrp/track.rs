@@ -1,6 +1,124 @@
-//! From the state of interfaces to what a machine is told: a fault, or a weight.
+//! What else decides an instance's priority, and what a machine is told of it: a fault, or a weight.
+//!
+//! Interfaces are looked at by the election itself. Programs and virtual servers are looked at elsewhere, and what came of
+//! it is handed in: the election waits for nobody.
 use super::{FaultReason, Input};
-use crate::spec::TrackInterface;
+use crate::health::Command;
+use alloc::string::String;
+use core::time::Duration;
+
+#[cfg(feature = "serde")]
+use serde::{Deserialize, Serialize};
+
+/// Something that an instance's priority depends on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize),
+    serde(rename_all = "camelCase")
+)]
+pub struct Track {
+    /// What.
+    pub what: Tracked,
+    /// 0: a fault while it fails. Below: added to the priority while it fails. Above: added while it does not.
+    pub weight: i16,
+}
+
+/// What is tracked.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize),
+    serde(rename_all = "camelCase")
+)]
+pub enum Tracked {
+    /// An interface of that name is up.
+    Interface(String),
+    /// A program ends with 0.
+    Exec(TrackExec),
+    /// This node's datapath works, and some real server of each of the instance's virtual servers can be reached from
+    /// here.
+    VirtualServers(TrackServers),
+}
+
+/// A program that is run again and again.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize),
+    serde(rename_all = "camelCase")
+)]
+pub struct TrackExec {
+    /// Which.
+    pub run: Command,
+    /// From one start to the next.
+    pub interval: Duration,
+    /// When it is killed, with all that it started.
+    pub timeout: Duration,
+    /// So many successes in a row make it well.
+    pub rise: u8,
+    /// So many failures in a row make it fail.
+    pub fall: u8,
+}
+
+/// Whether this node can serve, as [`crate::health::Follow`] damps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(
+    feature = "serde",
+    derive(Serialize, Deserialize),
+    serde(rename_all = "camelCase")
+)]
+pub struct TrackServers {
+    /// So many good observations in a row.
+    pub rise: u8,
+    /// So many bad ones.
+    pub fall: u8,
+}
+
+impl Default for TrackServers {
+    fn default() -> Self {
+        Self { rise: 3, fall: 3 }
+    }
+}
+
+/// What all that is looked at outside the election adds up to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outside {
+    /// Something fails whose weight is 0.
+    pub fault: bool,
+    /// The sum of the weights.
+    pub weight: i32,
+}
+
+impl Outside {
+    /// Of `track`, with what is known of each item looked up by its index; `None`: nothing is known yet, and it counts as
+    /// well, as an interface does that is up.
+    pub fn of(track: &[Track], well: impl Fn(usize) -> Option<bool>) -> Self {
+        let mut sum = Self::default();
+        for (i, t) in track.iter().enumerate() {
+            match t.what {
+                Tracked::Interface(_) => {}
+                Tracked::Exec(_) | Tracked::VirtualServers(_) => {
+                    let (fault, weight) = t.verdict(well(i).unwrap_or(true));
+                    sum.fault |= fault;
+                    sum.weight = sum.weight.saturating_add(weight);
+                }
+            }
+        }
+        sum
+    }
+}
+
+impl Track {
+    /// Whether it is a fault, and what it adds to the priority.
+    fn verdict(&self, well: bool) -> (bool, i32) {
+        let counts = well == (self.weight > 0);
+        (
+            !well && self.weight == 0,
+            if counts { i32::from(self.weight) } else { 0 },
+        )
+    }
+}
 
 /// What can be said of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,7 +153,7 @@ impl InterfaceState {
     }
 }
 
-/// What tracking makes of it.
+/// What tracking of interfaces makes of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     /// Why the instance can take no part.
@@ -46,20 +164,22 @@ pub struct Verdict {
 
 impl Verdict {
     /// Of an instance on `own`, with everything that it tracks looked up by `state`.
-    pub fn of(own: InterfaceState, track: &[TrackInterface], state: impl Fn(&str) -> InterfaceState) -> Self {
+    pub fn of(own: InterfaceState, track: &[Track], state: impl Fn(&str) -> InterfaceState) -> Self {
         let mut verdict = Self {
             fault: own.fault(),
             weight: 0,
         };
         for t in track {
-            let up = state(&t.interface).is_up();
+            let up = match &t.what {
+                Tracked::Interface(name) => state(name).is_up(),
+                Tracked::Exec(_) | Tracked::VirtualServers(_) => continue,
+            };
+            let (fault, weight) = t.verdict(up);
             // The instance's own fault says more than that of something it tracks.
-            if !up && t.weight == 0 {
+            if fault {
                 verdict.fault = verdict.fault.or(Some(FaultReason::Tracked));
             }
-            if up == (t.weight > 0) {
-                verdict.weight = verdict.weight.saturating_add(i32::from(t.weight));
-            }
+            verdict.weight = verdict.weight.saturating_add(weight);
         }
         verdict
     }
@@ -79,9 +199,9 @@ mod tests {
     use super::*;
     use std::vec::Vec;
 
-    fn track(interface: &str, weight: i16) -> TrackInterface {
-        TrackInterface {
-            interface: interface.into(),
+    fn track(interface: &str, weight: i16) -> Track {
+        Track {
+            what: Tracked::Interface(interface.into()),
             weight,
         }
     }
@@ -115,6 +235,38 @@ mod tests {
         assert_eq!(of(up, &[("up", -20), ("up", 30), ("down", 7)]).weight, 30);
         assert_eq!(of(up, &[("down", -20), ("absent", -5), ("bare", 3)]).weight, -22);
         assert_eq!(of(up, &[("down", -20)]).fault, None);
+    }
+
+    #[test]
+    fn what_is_looked_at_outside_adds_up_by_itself() {
+        let servers = |weight| Track {
+            what: Tracked::VirtualServers(TrackServers::default()),
+            weight,
+        };
+        let list = [track("down", -7), servers(-100), servers(0), servers(20)];
+        let of = |well: [Option<bool>; 4]| Outside::of(&list, |i| well[i]);
+        let (unknown, bad) = (None, Some(false));
+        assert_eq!(
+            of([unknown; 4]),
+            Outside {
+                fault: false,
+                weight: 20
+            }
+        );
+        assert_eq!(
+            of([bad; 4]),
+            Outside {
+                fault: true,
+                weight: -100
+            }
+        );
+        assert_eq!(
+            Verdict::of(InterfaceState::Up, &list, state),
+            Verdict {
+                fault: None,
+                weight: -7
+            }
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The only randomness of the simulation: SplitMix64, so that one `u64` is the whole of a run.
+//! The only randomness of the simulations: SplitMix64, so that one `u64` is the whole of a run.
 use lb_common::time::Duration;
 
 #[derive(Clone, Debug)]

@@ -1,6 +1,8 @@
 //! Ethernet, with up to two VLAN tags (IEEE 802.1Q).
 #![expect(unsafe_code, reason = "see Header")]
 use super::{Frame, Header};
+use crate::maps;
+use lb_common::abi::Side;
 
 pub(crate) const IPV4: u16 = 0x0800_u16.to_be();
 pub(crate) const IPV6: u16 = 0x86dd_u16.to_be();
@@ -36,6 +38,18 @@ pub(crate) struct Ethernet {
 }
 
 impl Ethernet {
+    /// Whether its destination is the one in the first bytes of this word.
+    #[inline(always)]
+    pub(crate) fn is_to(&self, mac: u64) -> bool {
+        const {
+            assert!(
+                cfg!(target_endian = "little"),
+                "the other two bytes are the highest"
+            )
+        };
+        (self.macs.first ^ mac) << 16 == 0
+    }
+
     #[inline(always)]
     pub(crate) fn macs(&self) -> Macs {
         Macs {
@@ -72,6 +86,33 @@ pub(crate) struct Link {
     pub(crate) ethertype: u16,
     /// As in `abi::Vip::vlan`.
     pub(crate) vlan: u32,
+}
+
+impl Link {
+    /// Without tags.
+    #[inline(always)]
+    pub(crate) fn untagged(ethertype: u16) -> Self {
+        Self {
+            l3: size_of::<Ethernet>(),
+            ethertype,
+            vlan: 0,
+        }
+    }
+
+    /// See [`maps::plain`].
+    #[inline(always)]
+    pub(crate) fn plain(self, side: &'static Side) -> Self {
+        Self {
+            l3: maps::plain::<32>(side, self.l3 as u32) as usize,
+            ..self
+        }
+    }
+}
+
+/// The type that the header itself names. `None`: it is cut short.
+#[inline(always)]
+pub(crate) fn first(frame: Frame<'_>) -> Option<u16> {
+    Some(frame.at::<Ethernet>(0)?.ethertype)
 }
 
 /// Looks through the tags. `None`: the frame ends within them.

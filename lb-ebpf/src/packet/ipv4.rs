@@ -36,6 +36,12 @@ impl Ipv4 {
         self.version_ihl.wrapping_sub(PLAIN) <= 0x0f - 5
     }
 
+    /// Nothing lies between it and what comes next.
+    #[inline(always)]
+    pub(crate) fn has_no_options(&self) -> bool {
+        self.version_ihl == PLAIN
+    }
+
     /// Bytes of the header, options included.
     #[inline(always)]
     pub(crate) fn header_length(&self) -> usize {
@@ -67,15 +73,14 @@ impl Ipv4 {
         first.wrapping_sub(1) >= 223 || first == 127
     }
 
-    /// Sets the TTL and corrects the checksum (RFC 1624, equation 3: HC' = ~(~HC + ~m + m')).
+    /// Lowers the TTL, which is more, and corrects the checksum: it grows by what the TTL's word loses (RFC 1141), and
+    /// 0xffff is 0 (RFC 1624).
     #[inline(always)]
-    pub(crate) fn set_ttl(&mut self, ttl: u8) {
-        let old = u16::from_ne_bytes([self.ttl, self.proto]);
-        let new = u16::from_ne_bytes([ttl, self.proto]);
-        let sum = u32::from(!self.checksum) + u32::from(!old) + u32::from(new);
-        let sum = (sum & 0xffff) + (sum >> 16);
+    pub(crate) fn lower_ttl(&mut self, ttl: u8) {
+        const { assert!(cfg!(target_endian = "little"), "the TTL is its word's lower half") };
+        let sum = u32::from(self.checksum) + u32::from(self.ttl) - u32::from(ttl);
         self.ttl = ttl;
-        self.checksum = !((sum + (sum >> 16)) as u16);
+        self.checksum = (sum + ((sum + 1) >> 16)) as u16;
     }
 
     /// Computes the checksum of a header without options.

@@ -9,6 +9,7 @@ pub(crate) mod ipv4;
 pub(crate) mod ipv6;
 pub(crate) mod transport;
 
+use crate::maps;
 use aya_ebpf::helpers::generated::{
     bpf_csum_diff, bpf_redirect, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len,
 };
@@ -38,12 +39,6 @@ impl<const FRAGS: bool> Xdp<FRAGS> {
         Self { ctx }
     }
 
-    /// What the kernel handed over.
-    #[inline(always)]
-    pub(crate) fn context(&self) -> &XdpContext {
-        &self.ctx
-    }
-
     /// The frame. It is borrowed, since making room puts it elsewhere.
     #[inline(always)]
     pub(crate) fn frame(&self) -> Frame<'_> {
@@ -63,8 +58,8 @@ impl<const FRAGS: bool> Xdp<FRAGS> {
 
     /// Whether the frame has so many bytes. Only one that spans several buffers is measured by a call.
     #[inline(always)]
-    pub(crate) fn has(&self, bytes: usize) -> bool {
-        bytes <= self.frame().len() || (FRAGS && bytes <= self.length())
+    pub(crate) fn has(&self, frame: Frame<'_>, bytes: usize) -> bool {
+        bytes <= frame.len() || (FRAGS && bytes <= self.length())
     }
 
     /// Bytes in all buffers.
@@ -96,6 +91,12 @@ impl<const FRAGS: bool> Xdp<FRAGS> {
             0 => Ok(()),
             _ => Err(Refused),
         }
+    }
+
+    /// Hands the frame to the next program, if there is one: then this does not return.
+    #[inline(always)]
+    pub(crate) fn hand_on(&self) {
+        maps::next::<FRAGS>(&self.ctx);
     }
 
     /// Sends the frame from another interface. The answer is the program's verdict.

@@ -10,7 +10,7 @@ pub(crate) const UDP: u8 = 17;
 /// Without its options.
 #[repr(C, packed)]
 struct Tcp {
-    ports: Ports,
+    ports: u32,
     sequence: u32,
     acknowledgement: u32,
     offset: u8,
@@ -22,7 +22,7 @@ struct Tcp {
 
 #[repr(C, packed)]
 struct Udp {
-    ports: Ports,
+    ports: u32,
     length: u16,
     checksum: u16,
 }
@@ -53,80 +53,60 @@ impl Ports {
     }
 }
 
-const FIN: u8 = 0x01;
-const SYN: u8 = 0x02;
-const RST: u8 = 0x04;
-const ACK: u8 = 0x10;
-
-/// A packet of a flow.
+/// What a transport's header says.
 #[derive(Clone, Copy)]
 pub(crate) struct Segment {
-    pub(crate) proto: u8,
     pub(crate) ports: Ports,
     pub(crate) traits: Traits,
 }
 
-/// Reads the header at `at`, of a packet that ends at `end`. `first`: it is a first fragment, and a datagram's length
-/// says nothing about it.
-#[inline(always)]
-pub(crate) fn parse(
-    frame: Frame<'_>,
-    at: usize,
-    end: usize,
-    proto: u8,
-    first: bool,
-) -> Result<Segment, Reason> {
-    match proto {
-        TCP => {
+impl Segment {
+    /// To be read into: a result with both in it would be put together and taken apart again for every packet.
+    pub(crate) const EMPTY: Self = Self {
+        ports: Ports(0),
+        traits: Traits::NONE,
+    };
+
+    /// Reads the header at `at`, of a packet that ends at `end`. `first`: it is a first fragment, and a datagram's length
+    /// says nothing about it.
+    #[inline(always)]
+    pub(crate) fn read(
+        &mut self,
+        frame: Frame<'_>,
+        at: usize,
+        end: usize,
+        proto: u8,
+        first: bool,
+    ) -> Result<(), Reason> {
+        if proto == TCP {
             let tcp: &Tcp = frame.at(at).ok_or(Reason::BadTransport)?;
             let length = usize::from(tcp.offset >> 4) * 4;
             if length < size_of::<Tcp>() || at + length > end {
                 return Err(Reason::BadTransport);
             }
-            Ok(Segment {
-                proto,
-                ports: tcp.ports,
-                traits: meaning(tcp.flags),
-            })
-        }
-        UDP => {
+            self.ports = Ports(tcp.ports);
+            self.traits = Traits::of_segment(tcp.flags);
+        } else if proto == UDP {
             let udp: &Udp = frame.at(at).ok_or(Reason::BadTransport)?;
             let told = usize::from(u16::from_be(udp.length));
             let length = if first { size_of::<Udp>() } else { told };
             if told < size_of::<Udp>() || at + length > end {
                 return Err(Reason::BadTransport);
             }
-            Ok(Segment {
-                proto,
-                ports: udp.ports,
-                traits: Traits::DATAGRAM,
-            })
+            self.ports = Ports(udp.ports);
+            self.traits = Traits::DATAGRAM;
+        } else {
+            return Err(Reason::NotService);
         }
-        _ => Err(Reason::NotService),
+        Ok(())
     }
 }
 
+/// The ports at `at`, of a packet that ends at `end`, where there may be no more of the header.
 #[inline(always)]
-fn meaning(flags: u8) -> Traits {
-    if flags & (SYN | RST | FIN) == 0 {
-        Traits::CONTINUES
-    } else if flags & (SYN | ACK | RST | FIN) == SYN {
-        Traits::OPENS
-    } else {
-        Traits::NONE
-    }
-}
-
-/// The packet that an ICMP error at hand quotes, sent by a backend: of the flow that goes the other way.
-#[inline(always)]
-pub(crate) fn quoted(frame: Frame<'_>, at: usize, end: usize, proto: u8) -> Option<Segment> {
-    let ports: &Ports = frame.at(at)?;
-    if at + size_of::<Ports>() > end || (proto != TCP && proto != UDP) {
+pub(crate) fn ports(frame: Frame<'_>, at: usize, end: usize) -> Option<Ports> {
+    if at + size_of::<Ports>() > end {
         return None;
     }
-    Some(Segment {
-        proto,
-        ports: ports.reversed(),
-        traits: Traits::ERROR,
-    })
+    frame.at(at).copied()
 }

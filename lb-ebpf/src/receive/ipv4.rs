@@ -1,45 +1,25 @@
 //! IPv4.
-use super::address::Address;
-use super::{Arrived, Flow, flow, is_for_us};
+use super::ip::Address;
+use super::{Arrived, Flow, flow};
 use crate::config::Config;
+use crate::fragment;
+use crate::packet::Frame;
 use crate::packet::ethernet::Link;
 use crate::packet::icmp::{ICMP, Icmp};
 use crate::packet::ipv4::Ipv4;
-use crate::packet::transport::{self, TCP, UDP};
-use crate::packet::{Frame, Xdp};
+use crate::packet::transport::{self, Segment, TCP, UDP};
 use crate::traits::Traits;
-use crate::{fragment, lookup};
-use lb_common::abi::tables::IPV4;
-use lb_common::abi::{GUARD_TTL, Reason, Vip};
+use lb_common::abi::{Reason, Vip};
 
+/// What comes after the header.
 #[inline(always)]
-pub(super) fn receive<const FRAGS: bool>(
-    xdp: &Xdp<FRAGS>,
+pub(super) fn classify(
     config: &Config,
+    frame: Frame<'_>,
     link: Link,
+    ip: &Ipv4,
+    vip: &Vip,
 ) -> Result<Arrived, Reason> {
-    let frame = xdp.frame();
-    let ip: &Ipv4 = frame.at(link.l3).ok_or(Reason::NotIp)?;
-    let vip = lookup::vip(config.side, IPV4, u64::from(ip.dst)).ok_or(Reason::NotVip)?;
-    config.lease()?;
-    if !is_for_us(frame, link, vip) {
-        return Err(Reason::NotForUs);
-    }
-    if ip.ttl <= GUARD_TTL {
-        return Err(Reason::Guarded);
-    }
-    if ip.src == ip.dst || ip.has_martian_source() {
-        return Err(Reason::BadSource);
-    }
-    let length = ip.total();
-    if !ip.begins_well() || length < ip.header_length() || !xdp.has(link.l3 + length) {
-        return Err(Reason::BadIp);
-    }
-    classify(config, frame, link, ip, vip)
-}
-
-#[inline(always)]
-fn classify(config: &Config, frame: Frame<'_>, link: Link, ip: &Ipv4, vip: &Vip) -> Result<Arrived, Reason> {
     let length = ip.total();
     let at = link.l3 + ip.header_length();
     let end = link.l3 + length;
@@ -72,8 +52,9 @@ fn classify(config: &Config, frame: Frame<'_>, link: Link, ip: &Ipv4, vip: &Vip)
             flow: Some(flow),
         });
     }
-    let segment = transport::parse(frame, at, end, ip.proto, part.any(Traits::FIRST))?;
-    let flow = flow(config, vip, ip.src, ip.dst, segment);
+    let mut segment = Segment::EMPTY;
+    segment.read(frame, at, end, ip.proto, part.any(Traits::FIRST))?;
+    let flow = flow(config, vip, ip.src, ip.dst, ip.proto, segment.ports);
     if flow.is_none() {
         if part.any(Traits::FIRST) {
             fragment::remember(config, fragment, fragment::PASSED);
@@ -97,6 +78,6 @@ fn quoted(config: &Config, frame: Frame<'_>, at: usize, end: usize, ip: &Ipv4, v
     if !icmp.is_error() || !inner.begins_well() || inner.src != ip.dst || inner.is_later_fragment() {
         return None;
     }
-    let segment = transport::quoted(frame, at + inner.header_length(), end, inner.proto)?;
-    flow(config, vip, inner.dst, inner.src, segment)
+    let ports = transport::ports(frame, at + inner.header_length(), end)?;
+    flow(config, vip, inner.dst, inner.src, inner.proto, ports.reversed())
 }

@@ -1,50 +1,25 @@
 //! IPv6.
-use super::address::Address;
-use super::{Arrived, Flow, flow, is_for_us};
+use super::ip::Address;
+use super::{Arrived, Flow, flow};
 use crate::config::Config;
+use crate::fragment;
+use crate::packet::Frame;
 use crate::packet::ethernet::Link;
 use crate::packet::icmp::{ICMPV6, Icmp};
 use crate::packet::ipv6::{self, Ipv6};
-use crate::packet::transport::{self, TCP, UDP};
-use crate::packet::{Frame, Xdp};
+use crate::packet::transport::{self, Segment, TCP, UDP};
 use crate::traits::Traits;
-use crate::{fragment, lookup};
-use lb_common::abi::tables::IPV4;
-use lb_common::abi::{GUARD_TTL, Reason, Vip};
+use lb_common::abi::{Reason, Vip};
 
+/// What comes after the header.
 #[inline(always)]
-pub(super) fn receive<const FRAGS: bool>(
-    xdp: &Xdp<FRAGS>,
+pub(super) fn classify(
     config: &Config,
+    frame: Frame<'_>,
     link: Link,
+    ip: &Ipv6,
+    vip: &Vip,
 ) -> Result<Arrived, Reason> {
-    let frame = xdp.frame();
-    let ip: &Ipv6 = frame.at(link.l3).ok_or(Reason::NotIp)?;
-    let [hi, lo] = ip.dst;
-    let vip = lookup::vip(config.side, hi, lo).ok_or(Reason::NotVip)?;
-    // An empty place is `::`, and one of IPv4 a multicast address.
-    if hi == 0 || hi == IPV4 {
-        return Err(Reason::NotVip);
-    }
-    config.lease()?;
-    if !is_for_us(frame, link, vip) {
-        return Err(Reason::NotForUs);
-    }
-    if ip.hop_limit <= GUARD_TTL {
-        return Err(Reason::Guarded);
-    }
-    if { ip.src } == { ip.dst } || ip.has_martian_source() {
-        return Err(Reason::BadSource);
-    }
-    let length = ip.total();
-    if !ip.begins_well() || !xdp.has(link.l3 + length) {
-        return Err(Reason::BadIp);
-    }
-    classify(config, frame, link, ip, vip)
-}
-
-#[inline(always)]
-fn classify(config: &Config, frame: Frame<'_>, link: Link, ip: &Ipv6, vip: &Vip) -> Result<Arrived, Reason> {
     let length = ip.total();
     let end = link.l3 + length;
     let upper = ipv6::walk(config.side, frame, link.l3 + size_of::<Ipv6>(), ip.next, end)?;
@@ -79,8 +54,9 @@ fn classify(config: &Config, frame: Frame<'_>, link: Link, ip: &Ipv6, vip: &Vip)
         other if ipv6::is_extension(other) => return Err(Reason::Extension),
         _ => return Err(Reason::NotService),
     }
-    let segment = transport::parse(frame, upper.at, end, upper.proto, part.any(Traits::FIRST))?;
-    let flow = flow(config, vip, ip.src, ip.dst, segment);
+    let mut segment = Segment::EMPTY;
+    segment.read(frame, upper.at, end, upper.proto, part.any(Traits::FIRST))?;
+    let flow = flow(config, vip, ip.src, ip.dst, upper.proto, segment.ports);
     if flow.is_none() {
         if part.any(Traits::FIRST) {
             fragment::remember(config, fragment, fragment::PASSED);
@@ -120,6 +96,6 @@ fn quoted(config: &Config, frame: Frame<'_>, at: usize, end: usize, ip: &Ipv6, v
     if upper.part.any(Traits::LATER) {
         return None;
     }
-    let segment = transport::quoted(frame, upper.at, end, upper.proto)?;
-    flow(config, vip, inner.dst, inner.src, segment)
+    let ports = transport::ports(frame, upper.at, end)?;
+    flow(config, vip, inner.dst, inner.src, upper.proto, ports.reversed())
 }

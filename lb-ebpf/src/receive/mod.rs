@@ -1,17 +1,19 @@
 //! From a frame to a flow: what a packet for a virtual IP is, or why it is none of ours.
-mod address;
+mod ip;
 mod ipv4;
 mod ipv6;
 
 use crate::config::Config;
-use crate::lookup;
-use crate::packet::ethernet::{self, Link};
-use crate::packet::transport::Segment;
-use crate::packet::{Frame, Xdp};
+use crate::packet::Xdp;
+use crate::packet::ethernet::{self, Ethernet, Link};
+use crate::packet::ipv4::Ipv4;
+use crate::packet::ipv6::Ipv6;
+use crate::packet::transport::Ports;
 use crate::traits::Traits;
-use address::Address;
+use crate::{lookup, maps};
+pub(crate) use ip::{Address, Ip};
 use lb_common::abi::tables::SERVICE_AFFINITY;
-use lb_common::abi::{Reason, Service, Vip};
+use lb_common::abi::{GUARD_TTL, Reason, Service, Side, Vip};
 
 /// A packet that is to be forwarded.
 pub(crate) struct Arrived {
@@ -24,6 +26,17 @@ pub(crate) struct Arrived {
     pub(crate) flow: Option<Flow>,
 }
 
+impl Arrived {
+    /// See [`maps::plain`].
+    #[inline(always)]
+    pub(crate) fn plain(self, side: &'static Side) -> Self {
+        Self {
+            traits: Traits(maps::plain::<{ Traits::BELOW }>(side, self.traits.0)),
+            ..self
+        }
+    }
+}
+
 /// The flow of a packet.
 pub(crate) struct Flow {
     pub(crate) service: &'static Service,
@@ -32,39 +45,62 @@ pub(crate) struct Flow {
     pub(crate) ring: u64,
 }
 
-/// Reads it. Nothing is changed.
+/// Reads any packet. Nothing is changed.
 #[inline(always)]
 pub(crate) fn receive<const FRAGS: bool>(
     xdp: &Xdp<FRAGS>,
-    config: &Config,
+    config: Config,
     link: Link,
-) -> Result<Arrived, Reason> {
+) -> Result<(Config, Arrived), Reason> {
+    let frame = xdp.frame();
     if link.ethertype == ethernet::IPV4 {
-        ipv4::receive(xdp, config, link)
+        let (config, ip, vip) = arrive::<Ipv4, FRAGS>(xdp, config, link)?;
+        Ok((config, ipv4::classify(&config, frame, link, ip, vip)?))
     } else if link.ethertype == ethernet::IPV6 {
-        ipv6::receive(xdp, config, link)
+        let (config, ip, vip) = arrive::<Ipv6, FRAGS>(xdp, config, link)?;
+        Ok((config, ipv6::classify(&config, frame, link, ip, vip)?))
     } else {
         Err(Reason::NotIp)
     }
 }
 
-/// Was the frame sent to this node, on this VLAN?
+/// Is it for a virtual IP, may this node direct it, was it sent to this node, and can it be right?
 #[inline(always)]
-fn is_for_us(frame: Frame<'_>, link: Link, vip: &Vip) -> bool {
-    let Some(start) = frame.at::<[u8; 8]>(0) else {
-        return false;
-    };
-    let [a, b, c, d, e, f] = vip.mac;
-    let [g, h] = vip.pad;
-    // One word each; the two bytes more are shifted out.
-    let ours = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-    link.vlan == vip.vlan && (u64::from_le_bytes(*start) ^ ours) << 16 == 0
+fn arrive<I: Ip, const FRAGS: bool>(
+    xdp: &Xdp<FRAGS>,
+    config: Config,
+    link: Link,
+) -> Result<(Config, &I, &'static Vip), Reason> {
+    let frame = xdp.frame();
+    let ip: &I = frame.at(link.l3).ok_or(Reason::NotIp)?;
+    let vip = lookup::vip(config.side, ip.dst()).ok_or(Reason::NotVip)?;
+    let config = config.leased()?;
+    let ethernet: &Ethernet = frame.at(0).ok_or(Reason::NotIp)?;
+    if link.vlan != vip.vlan || !ethernet.is_to(maps::mac(vip)) {
+        return Err(Reason::NotForUs);
+    }
+    if ip.hops() <= GUARD_TTL {
+        return Err(Reason::Guarded);
+    }
+    if !ip.has_sane_source() {
+        return Err(Reason::BadSource);
+    }
+    if !ip.is_well_formed() || !xdp.has(frame, link.l3 + ip.total()) {
+        return Err(Reason::BadIp);
+    }
+    Ok((config, ip, vip))
 }
 
-/// The flow of `segment`, from the client to the virtual IP. `None`: no service has it.
+/// The flow from the client to the virtual IP with these ports. `None`: no service has it.
 #[inline(always)]
-fn flow<A: Address>(config: &Config, vip: &Vip, client: A, address: A, segment: Segment) -> Option<Flow> {
-    let Segment { proto, ports, .. } = segment;
+pub(crate) fn flow<A: Address>(
+    config: &Config,
+    vip: &Vip,
+    client: A,
+    address: A,
+    proto: u8,
+    ports: Ports,
+) -> Option<Flow> {
     let side = config.side;
     let service = lookup::service(side, vip, proto, ports.destination())?;
     let hash = A::flow(&side.key, client, address, ports.0, u32::from(proto));

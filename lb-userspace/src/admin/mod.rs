@@ -5,6 +5,6 @@ mod server;
 mod status;
 
 pub use client::{ClientError, fetch_status};
-pub use render::render;
+pub use render::{reason_text, render};
 pub use server::serve;
 pub use status::{DestinationView, Reload, ServiceView, Status};

@@ -1,10 +1,10 @@
 //! Everything that `cplb status` knows, as one value.
-use crate::health::TargetReport;
+use crate::health::HealthReport;
 use crate::reconcile::ReconcileView;
+use crate::track::TrackReport;
 use crate::vrrp::RoleView;
 use lb_common::plan::Service;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 /// A daemon at one moment.
@@ -30,7 +30,10 @@ pub struct Status {
     /// What the kernel holds for us.
     pub kernel: ReconcileView,
     /// Which real servers answer.
-    pub health: BTreeMap<SocketAddr, TargetReport>,
+    pub health: HealthReport,
+    /// What priorities depend on besides interfaces.
+    #[serde(default)]
+    pub track: TrackReport,
 }
 
 /// An attempt to read the file again.

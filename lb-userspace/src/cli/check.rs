@@ -3,9 +3,12 @@ use crate::config::load::{Resolver, load_text, system_resolver};
 use crate::config::{LoadError, Loaded, Overrides, Report};
 use lb_common::config::GoDuration;
 use lb_common::config::raw::native::ControlPlaneLoadBalancer;
+use lb_common::health::{Probe, Trust};
 use lb_common::model::Scheduler;
 use lb_common::plan::xdp_cannot;
-use lb_common::spec::{DatapathKind, Instance, InterfaceSelector, Spec, Transport, VirtualServer};
+use lb_common::spec::{
+    DatapathKind, Instance, InterfaceSelector, Listener, Spec, Track, Tracked, Transport, VirtualServer,
+};
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -157,9 +160,15 @@ fn summary(args: &Args, loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> 
             writeln!(out, "  from {source}")?;
         }
     }
-    let proxied = spec.virtual_servers.iter().any(|v| v.datapath == DatapathKind::Proxy);
+    let proxied = spec
+        .virtual_servers
+        .iter()
+        .any(|v| v.datapath == DatapathKind::Proxy);
     if let Some(port) = spec.proxy.bind_port.filter(|_| proxied) {
-        writeln!(out, "the proxy listens on port {port} of every address of the node as well")?;
+        writeln!(
+            out,
+            "the proxy listens on port {port} of every address of the node as well"
+        )?;
     }
     if spec.virtual_servers.is_empty() {
         writeln!(out, "no virtual servers: the virtual IP alone")?;
@@ -193,6 +202,73 @@ fn instance(i: &Instance, out: &mut dyn Write) -> io::Result<()> {
         out,
         "  {}, virtual router {}, priority {}, an advert every {every}, {transport}",
         i.version, i.vrid, i.priority
+    )?;
+    for t in &i.track {
+        writeln!(out, "  depends on {}", tracked(t))?;
+    }
+    for hook in &i.notify {
+        let who = match &hook.listener {
+            Listener::Exec(c) => format!(
+                "{} as {}",
+                c.command.join(" "),
+                c.user.as_deref().unwrap_or("nobody")
+            ),
+            Listener::Socket(path) => path.clone(),
+        };
+        let states: Vec<&str> = hook.on.iter().map(|t| t.name()).collect();
+        let of = if states.is_empty() {
+            "every change".to_owned()
+        } else {
+            states.join(", ")
+        };
+        writeln!(out, "  tells {who} of {of}")?;
+    }
+    Ok(())
+}
+
+fn tracked(t: &Track) -> String {
+    let what = match &t.what {
+        Tracked::Interface(name) => format!("the interface {name}"),
+        Tracked::Exec(e) => {
+            let user = e.run.user.as_deref().unwrap_or("nobody");
+            let every = GoDuration::from(e.interval);
+            format!("{} as {user} every {every}", e.run.command.join(" "))
+        }
+        Tracked::VirtualServers(_) => "whether this node can serve its virtual servers".to_owned(),
+    };
+    let effect = match t.weight {
+        0 => "takes no part while it fails".to_owned(),
+        w if w < 0 => format!("{w} while it fails"),
+        w => format!("+{w} while it does not fail"),
+    };
+    format!("{what}: {effect}")
+}
+
+/// How real servers are asked, in a line.
+fn checked(v: &VirtualServer) -> String {
+    let c = &v.health_check;
+    let what = match &c.probe {
+        Probe::None => return "not checked".to_owned(),
+        Probe::Http(h) => format!("http {}", h.path),
+        Probe::Https(both) => {
+            let trust = match &both.0.trust {
+                Trust::Anybody => "anybody's certificate".to_owned(),
+                Trust::Authority(file) => format!("by the authority of {file}"),
+                Trust::Fingerprints(all) => format!("one of {} certificates", all.len()),
+            };
+            format!("https {} ({trust})", both.1.path)
+        }
+        Probe::Exec(e) => format!(
+            "{} as {}",
+            e.command.join(" "),
+            e.user.as_deref().unwrap_or("nobody")
+        ),
+        Probe::Tcp | Probe::Tls(_) | Probe::Icmp | Probe::Udp(_) => c.kind().to_string(),
+    };
+    let (every, limit) = (GoDuration::from(c.interval), GoDuration::from(c.timeout));
+    format!(
+        "checked by {what} every {every} within {limit}, rise {}, fall {}",
+        c.rise, c.fall
     )
 }
 
@@ -223,13 +299,18 @@ fn server(v: &VirtualServer, out: &mut dyn Write) -> io::Result<()> {
         DatapathKind::Auto | DatapathKind::Ipvs | DatapathKind::Proxy => v.scheduler.name(),
     };
     if v.datapath == DatapathKind::Proxy {
-        let algorithm = if v.scheduler == Scheduler::SourceHash { "source" } else { algorithm };
+        let algorithm = if v.scheduler == Scheduler::SourceHash {
+            "source"
+        } else {
+            algorithm
+        };
         writeln!(out, "virtual server {name}: {algorithm}")?;
     } else {
         let kind = v.forwarding.name();
         writeln!(out, "virtual server {name}: {algorithm}, {kind}, {persistence}")?;
     }
     writeln!(out, "  datapath {}", datapath(v))?;
+    writeln!(out, "  {}", checked(v))?;
     for r in &v.real_servers {
         let address = std::net::SocketAddr::new(r.address, r.port);
         writeln!(out, "  real server {address}, weight {}", r.weight)?;

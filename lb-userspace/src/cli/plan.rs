@@ -46,11 +46,17 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 .collect()
         };
         for (instance, _) in found.iter().filter(|(_, interface)| interface.is_none()) {
-            println!("! {}: no interface matches: it would take no part until one does", instance.name);
+            println!(
+                "! {}: no interface matches: it would take no part until one does",
+                instance.name
+            );
         }
         let backup = reconcile::planned(&loaded.spec, &role(false), &mut kernel).await?;
         let holder = reconcile::planned(&loaded.spec, &role(true), &mut kernel).await?;
-        section("at the start, and while another node holds the virtual IPs", &backup);
+        section(
+            "at the start, and while another node holds the virtual IPs",
+            &backup,
+        );
         let more: Vec<Op> = holder.into_iter().filter(|op| !backup.contains(op)).collect();
         section("besides, while this node holds all of them", &more);
         for line in reconcile::foreseen(&loaded.spec, &role(true), &mut kernel).await? {

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 const MAX_PROBLEMS: usize = 100;
 
 /// Keys of the design that no field stands for yet.
-const PLANNED: &[&str] = &["discovery", "admin", "exec", "path", "kubernetes"];
+const PLANNED: &[&str] = &["discovery", "admin", "kubernetes"];
 
 /// Keys that only the native file has.
 const NATIVE_ONLY: &[&str] = &[
@@ -17,16 +17,21 @@ const NATIVE_ONLY: &[&str] = &[
     "datapath",
     "garp",
     "healthCheck",
+    "hysteresis",
     "ipvsTimeouts",
     "name",
+    "notify",
     "persistenceGranularity",
     "ports",
     "preempt",
     "preemptDelay",
     "priority",
     "protocol",
+    "quorum",
     "realServers",
     "schedulerFlags",
+    "slowStart",
+    "sorryServer",
     "syncGroups",
     "track",
     "tunnel",

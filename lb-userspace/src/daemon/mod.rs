@@ -19,8 +19,10 @@ use crate::admin::{self, Reload, Status};
 use crate::config::{self, Loaded, Overrides};
 use crate::guardian::{Guardian, Message};
 use crate::health;
-use crate::reconcile::{Inputs, Purpose, Reconciler};
+use crate::notify::Notifier;
+use crate::reconcile::{Inputs, Opened, Purpose, Reconciler};
 use crate::rundir::RunDir;
+use crate::track::{self, TrackReport};
 use crate::vrrp::{self, Command, Driver};
 use anyhow::Context;
 use lb_common::health::HealthView;
@@ -41,10 +43,12 @@ const PATIENCE: Duration = Duration::from_secs(65);
 const SLUGGISH: Duration = Duration::from_secs(4);
 /// Older than this, it hangs for good.
 const HUNG: Duration = Duration::from_secs(30);
+/// How long notify hooks may take for what is left to be told at the end.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// The same when somebody asked a second time.
+const HURRIED_WORDS: Duration = Duration::from_millis(500);
 /// A guardian that ends at once is not started again more often than this.
 const RESPAWN: Duration = Duration::from_secs(2);
-/// What tracking may take away at most: any priority but an owner's becomes 1.
-const LEAST: i32 = -253;
 
 /// How to run.
 #[derive(Clone, Debug)]
@@ -119,7 +123,8 @@ struct Daemon {
     signals: Signals,
     file: files::Watcher,
     /// Whether the priority is lowered because the reconciler does not turn.
-    gave_way: bool,
+    gave_way: watch::Sender<bool>,
+    hooks: Notifier,
     /// The file being read, and why.
     reading: Option<(&'static str, JoinHandle<Result<Loaded, String>>)>,
     /// Somebody asked for another reading meanwhile.
@@ -142,18 +147,27 @@ impl Daemon {
         let guardian = start_guardian(&run_dir);
         let (spec, spec_rx) = watch::channel(Arc::new(loaded.spec));
         let initial = spec.borrow().clone();
+        let opened =
+            Opened::new(run_dir.journal(), Purpose::Run, &initial).context("starting the reconciler")?;
         let driver = vrrp::spawn(vrrp::Config::of(&initial)).context("starting the election")?;
         let health = health::spawn(spec_rx.clone());
-        let reconciler = Reconciler::spawn(Inputs {
+        let hooks = crate::notify::spawn(spec_rx.clone(), driver.roles());
+        let reconciler = opened.run(Inputs {
             spec: spec_rx,
             roles: driver.roles(),
             health: health.view.clone(),
             commander: driver.commander(),
             election: driver.heartbeat(),
-            journal: run_dir.journal(),
-            purpose: Purpose::Run,
-        })
-        .context("starting the reconciler")?;
+        });
+        let (gave_way, gave_way_rx) = watch::channel(false);
+        let tracked = track::spawn(track::Inputs {
+            spec: spec.subscribe(),
+            health: health.view.clone(),
+            kernel: reconciler.view(),
+            roles: driver.roles(),
+            gave_way: gave_way_rx,
+            commander: driver.commander(),
+        });
         let daemon = Self {
             options,
             run_dir,
@@ -165,13 +179,14 @@ impl Daemon {
             reload: Arc::new(Mutex::new(None)),
             signals,
             file,
-            gave_way: false,
+            gave_way,
+            hooks,
             reading: None,
             read_again: false,
             health: health.view,
             guardian_since: Instant::now(),
         };
-        daemon.open_socket(health.report);
+        daemon.open_socket(health.report, tracked);
         if !initial.enabled {
             tracing::warn!(
                 "controlPlaneLoadBalancing.enabled is not true: nothing to do until the file says so"
@@ -181,7 +196,11 @@ impl Daemon {
     }
 
     /// A daemon without its status socket still carries the VIP: said, and went on without.
-    fn open_socket(&self, health: watch::Receiver<Arc<health::HealthReport>>) {
+    fn open_socket(
+        &self,
+        health: watch::Receiver<Arc<health::HealthReport>>,
+        tracked: watch::Receiver<Arc<TrackReport>>,
+    ) {
         let path = self.run_dir.socket();
         let (spec, roles, view) = (self.spec.subscribe(), self.driver.roles(), self.reconciler.view());
         let (reload, guardian) = (self.reload.clone(), self.guardian_pid.clone());
@@ -198,6 +217,7 @@ impl Daemon {
             roles: roles.borrow().as_ref().clone(),
             kernel: view.borrow().as_ref().clone(),
             health: health.borrow().as_ref().clone(),
+            track: tracked.borrow().as_ref().clone(),
         };
         if let Err(error) = admin::serve(&path, status) {
             tracing::warn!(path = %path.display(), %error, "the status socket cannot be opened: `cplb status` will not work");
@@ -260,8 +280,10 @@ impl Daemon {
 
     /// Gives way while the kernel does not hold what the election asked for, and comes back when it does.
     fn weigh(&mut self, away: bool) {
-        if away != self.gave_way {
-            self.gave_way = away;
+        if self
+            .gave_way
+            .send_if_modified(|old| std::mem::replace(old, away) != away)
+        {
             if away {
                 tracing::warn!(
                     "addresses are not in place or not renewed: giving way with the least priority"
@@ -269,17 +291,6 @@ impl Daemon {
             } else {
                 tracing::info!("addresses are in place again: back to the configured priority");
             }
-            self.send_weights();
-        }
-    }
-
-    fn send_weights(&self) {
-        let weight = if self.gave_way { LEAST } else { 0 };
-        for instance in self.spec.borrow().active_instances() {
-            self.driver.commander().send(Command::Weight {
-                instance: instance.name.clone(),
-                weight,
-            });
         }
     }
 
@@ -310,7 +321,6 @@ impl Daemon {
                     sync_groups: spec.active_sync_groups().to_vec(),
                 });
                 self.spec.send_replace(spec);
-                self.send_weights();
                 tracing::info!(why, "the file was read again and is in force");
                 None
             }
@@ -390,6 +400,9 @@ impl Daemon {
         if let Some(guardian) = self.guardian {
             guardian.dismiss();
         }
+        // Nothing is held any more: what is left is to say so.
+        let limit = if hurried { HURRIED_WORDS } else { LAST_WORDS };
+        self.hooks.finish(limit).await;
         anyhow::ensure!(problems.is_empty(), "left behind: {}", problems.join("; "));
         if self.driver.roles().borrow().others_hold() {
             tracing::info!(

@@ -57,7 +57,11 @@ impl Guardian {
         while !rest.is_empty() {
             // Each portion of links rides on one byte, the last one on what is left.
             let (portion, later) = unsent.split_at(unsent.len().min(fdpass::AT_ONCE));
-            let bytes = if later.is_empty() { rest } else { rest.get(..1).unwrap_or_default() };
+            let bytes = if later.is_empty() {
+                rest
+            } else {
+                rest.get(..1).unwrap_or_default()
+            };
             match fdpass::send(self.stream.as_fd(), bytes, portion) {
                 Ok(n) => {
                     rest = rest.get(n..).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! The guardian's end: waits for the daemon's, then leaves in its place.
 use super::Message;
 use crate::daemon::{leave_for, wait_for_leaving};
-use crate::reconcile::{Inputs, Purpose, Reconciler};
+use crate::reconcile::{Inputs, Opened, Purpose};
 use crate::rundir::RunDir;
 use crate::sys::fdpass;
 use crate::vrrp::{self, RoleView};
@@ -62,7 +62,9 @@ fn listen(socket: BorrowedFd<'_>) -> std::io::Result<(Option<Message>, Vec<Owned
             if let Ok(message) = serde_json::from_slice(&line) {
                 // What came with the lines before goes, and with it nothing but a copy.
                 links = match &message {
-                    Message::Holding { xdp_links, .. } => arrived.drain(..arrived.len().min(*xdp_links)).collect(),
+                    Message::Holding { xdp_links, .. } => {
+                        arrived.drain(..arrived.len().min(*xdp_links)).collect()
+                    }
                     Message::Done => vec![],
                 };
                 last = Some(message);
@@ -83,20 +85,20 @@ fn take_over(run_dir: &RunDir, spec: Spec, roles: RoleView, health: HealthView) 
         .context("starting a runtime")?;
     runtime.block_on(async {
         let limit = leave_for(&spec);
+        let spec = Arc::new(spec);
+        let opened =
+            Opened::new(run_dir.journal(), Purpose::Leave, &spec).context("starting the reconciler")?;
         let driver = vrrp::spawn(vrrp::Config::leaving(&spec, &roles)).context("taking the election over")?;
         let (merged, merged_rx) = watch::channel(Arc::new(merge(&roles, &driver.roles().borrow())));
-        let (_spec, spec_rx) = watch::channel(Arc::new(spec));
+        let (_spec, spec_rx) = watch::channel(spec);
         let (_health, health_rx) = watch::channel(Arc::new(health));
-        let reconciler = Reconciler::spawn(Inputs {
+        let reconciler = opened.run(Inputs {
             spec: spec_rx,
             roles: merged_rx,
             health: health_rx,
             commander: driver.commander(),
             election: driver.heartbeat(),
-            journal: run_dir.journal(),
-            purpose: Purpose::Leave,
-        })
-        .context("starting the reconciler")?;
+        });
         let mut changes = driver.roles();
         let follow = async {
             while changes.changed().await.is_ok() {
@@ -155,13 +157,16 @@ mod tests {
 
     #[test]
     fn the_newest_whole_message_counts_with_the_links_that_came_with_it() {
-        let holding = |links: usize| {
-            let spec = json!({"name": "lab", "enabled": true, "instances": [], "syncGroups": [], "virtualServers": [],
-                "connectionSync": null, "timeouts": null,
-                "xdp": {"hashSeed": null, "attach": {"mode": "auto", "next": null, "rootArray": null}}});
-            let roles = view("Active", true, None);
-            let line = json!({"holding": {"spec": spec, "roles": roles, "health": {"down": []}, "xdpLinks": links}});
-            format!("{line}\n").into_bytes()
+        let holding = |xdp_links: usize| {
+            let message = Message::Holding {
+                spec: Box::new(crate::reconcile::nothing()),
+                roles: view("Active", true, None),
+                health: HealthView::default(),
+                xdp_links,
+            };
+            let mut line = serde_json::to_vec(&message).unwrap();
+            line.push(b'\n');
+            line
         };
         let (ours, theirs) = UnixStream::pair().unwrap();
         let files: Vec<_> = (0..3).map(|_| tempfile::tempfile().unwrap()).collect();

@@ -1,45 +1,32 @@
-//! Schedules the checks and turns outcomes into a view through the gates.
-use super::checks::{Target, probe, targets};
+//! Schedules the checks, and turns what they find into the view.
+use super::board::Board;
+use super::checks::{Prober, Verdict};
+use super::report::{HealthReport, TargetReport, merge};
+use super::targets::{Target, targets};
 use crate::clock;
-use lb_common::health::{Gate, HealthView, Outcome, Question};
+use lb_common::health::{Gate, Health as State, HealthView, Probe, Seat, pace};
 use lb_common::spec::Spec;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry as Slot;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::AbortHandle;
+use tokio::time::MissedTickBehavior;
 
-/// No more than this many checks are under way at once.
-const CONCURRENCY: usize = 64;
-
-/// What is known of one real server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct TargetReport {
-    /// Whether connections may go there.
-    pub up: bool,
-    /// How long the last good check took, in microseconds.
-    pub latency_us: Option<u64>,
-    /// Why the last bad one was bad.
-    pub last_error: Option<String>,
-    /// Outcomes since the start.
-    pub checks: u64,
-    /// Bad ones among them.
-    pub failures: u64,
-}
-
-/// What a person wants to know of everything that is checked.
-pub type HealthReport = BTreeMap<SocketAddr, TargetReport>;
+/// No more than this many checks are under way at once: one descriptor each, two or three with TLS and a neighbour lookup.
+const CONCURRENCY: usize = 256;
+/// No more than this many programs.
+const PROGRAMS: usize = 16;
+/// What people see is made anew no more often.
+const REPORT_EVERY: Duration = Duration::from_millis(200);
 
 /// What the checks found.
 #[derive(Clone, Debug)]
 pub struct Health {
-    /// What the planner needs: changes when a real server goes up or down.
+    /// What the planner needs: changes when a real server's state or share does.
     pub view: watch::Receiver<Arc<HealthView>>,
-    /// What `status` shows: changes with every check.
+    /// What `status` shows: counts and latencies too.
     pub report: watch::Receiver<Arc<HealthReport>>,
 }
 
@@ -49,13 +36,27 @@ struct Out {
 }
 
 struct Entry {
-    target: Target,
     task: AbortHandle,
+    seats: BTreeSet<Seat>,
     gate: Gate,
     report: TargetReport,
 }
 
-type Found = (Question, Result<Duration, String>);
+/// What one try found, and the gate after it.
+struct Found {
+    target: Target,
+    verdict: Verdict,
+    took: Duration,
+    gate: Gate,
+}
+
+/// What checks share.
+#[derive(Clone)]
+struct Desk {
+    found: mpsc::Sender<Found>,
+    slots: Arc<Semaphore>,
+    programs: Arc<Semaphore>,
+}
 
 /// Starts checking what `spec` names, for as long as `spec` lives.
 pub fn spawn(spec: watch::Receiver<Arc<Spec>>) -> Health {
@@ -70,187 +71,229 @@ pub fn spawn(spec: watch::Receiver<Arc<Spec>>) -> Health {
 }
 
 async fn run(mut spec: watch::Receiver<Arc<Spec>>, out: Out) {
-    let (found_tx, mut found) = mpsc::channel::<Found>(256);
-    let slots = Arc::new(Semaphore::new(CONCURRENCY));
-    let mut entries = BTreeMap::new();
+    let (found_tx, mut found) = mpsc::channel(CONCURRENCY);
+    let desk = Desk {
+        found: found_tx,
+        slots: Arc::new(Semaphore::new(CONCURRENCY)),
+        programs: Arc::new(Semaphore::new(PROGRAMS)),
+    };
+    let mut office = Office {
+        spec: spec.borrow().clone(),
+        entries: BTreeMap::new(),
+        board: Board::default(),
+        fresh: false,
+        out,
+    };
+    let mut tick = tokio::time::interval(REPORT_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let wanted = targets(&spec.borrow_and_update());
-        reload(&mut entries, wanted, &found_tx, &slots);
-        publish(&entries, &out);
+        office.spec = spec.borrow_and_update().clone();
+        reload(&mut office.entries, targets(&office.spec), &desk);
+        office.publish();
         loop {
+            let now = clock::now();
+            let growth = office.board.due(now).map(|at| at.saturating_since(now));
             tokio::select! {
                 changed = spec.changed() => match changed {
                     Ok(()) => break,
-                    Err(_) => { entries.values().for_each(|e| e.task.abort()); return; }
+                    Err(_) => { office.entries.values().for_each(|e| e.task.abort()); return; }
                 },
-                Some((address, outcome)) = found.recv() => {
-                    if let Some(entry) = entries.get_mut(&address) {
-                        take(address, entry, outcome);
-                        publish(&entries, &out);
-                    }
-                }
+                Some(one) = found.recv() => office.take(&one),
+                () = tokio::time::sleep(growth.unwrap_or_default()), if growth.is_some() => office.publish(),
+                _ = tick.tick(), if office.fresh => office.report(),
             }
         }
     }
 }
 
-/// What stays keeps its gate; what is new starts; what is gone stops.
-fn reload(
-    entries: &mut BTreeMap<Question, Entry>,
-    wanted: BTreeMap<Question, Target>,
-    found: &mpsc::Sender<Found>,
-    slots: &Arc<Semaphore>,
-) {
-    entries.retain(|address, e| {
-        let keep = wanted.contains_key(address);
-        if !keep {
-            e.task.abort();
-        }
-        keep
-    });
-    for (address, target) in wanted {
-        let start = |t: &Target| tokio::spawn(ask(t.clone(), found.clone(), slots.clone())).abort_handle();
-        match entries.get_mut(&address) {
-            Some(e) if e.target == target => {}
-            Some(e) => {
-                e.task.abort();
-                e.task = start(&target);
-                e.gate.set_thresholds(target.check.rise, target.check.fall);
-                e.target = target;
-            }
-            None => {
-                let gate = Gate::new(target.check.rise, target.check.fall);
-                let report = TargetReport {
-                    up: true,
-                    latency_us: None,
-                    last_error: None,
-                    checks: 0,
-                    failures: 0,
-                };
-                entries.insert(
-                    address,
-                    Entry {
-                        task: start(&target),
-                        target,
-                        gate,
-                        report,
-                    },
-                );
-            }
-        }
-    }
+/// The task where everything meets.
+struct Office {
+    spec: Arc<Spec>,
+    entries: BTreeMap<Target, Entry>,
+    board: Board,
+    /// Something was found that the report does not have.
+    fresh: bool,
+    out: Out,
 }
 
-/// One real server, for ever. Starts somewhere within the first interval, so that many servers are not asked at once.
-async fn ask(target: Target, found: mpsc::Sender<Found>, slots: Arc<Semaphore>) {
-    let interval = target.check.interval.max(Duration::from_millis(10));
-    let spread = u64::from(target.question.0.port())
-        .wrapping_mul(31)
-        .wrapping_add(clock::now().as_nanos() / 1000)
-        % u64::try_from(interval.as_micros()).unwrap_or(u64::MAX).max(1);
-    tokio::time::sleep(Duration::from_micros(spread / 4)).await;
-    let mut tick = tokio::time::interval(interval);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tick.tick().await;
-        let Ok(_slot) = slots.acquire().await else { return };
-        let outcome = probe(&target).await;
-        if found.send((target.question, outcome)).await.is_err() {
+impl Office {
+    fn take(&mut self, found: &Found) {
+        // A reload may have ended the task while its last finding was on its way.
+        let Some(entry) = self.entries.get_mut(&found.target) else {
             return;
+        };
+        let changed = entry.gate.health() != found.gate.health();
+        tell(entry, found);
+        entry.gate = found.gate;
+        entry.report.take(&found.verdict, found.took, &found.gate);
+        self.fresh = true;
+        if changed {
+            self.publish();
         }
+    }
+
+    /// The view, at once: the reconciler turns with every change of it, and a check that found what it knew is none.
+    fn publish(&mut self) {
+        let states = self
+            .entries
+            .values()
+            .flat_map(|e| e.seats.iter().map(|s| (*s, e.gate.health())))
+            .collect();
+        let view = self.board.view(clock::now(), &self.spec, states);
+        self.board.tell(&self.spec, &view);
+        self.out.view.send_if_modified(|old| {
+            let changed = **old != view;
+            if changed {
+                *old = Arc::new(view);
+            }
+            changed
+        });
+        self.report();
+    }
+
+    /// For people, who need it less often than checks are made.
+    fn report(&mut self) {
+        self.fresh = false;
+        let view = self.out.view.borrow().clone();
+        let (services, problems) = Board::sentences(&self.spec, &view);
+        let mut report = HealthReport {
+            services,
+            problems,
+            ..HealthReport::default()
+        };
+        for (target, entry) in &self.entries {
+            let share = view
+                .ramping
+                .iter()
+                .find(|(k, s, _)| entry.seats.contains(&(*k, *s)));
+            let one = TargetReport {
+                share: share.map(|(_, _, share)| *share),
+                ..entry.report.clone()
+            };
+            merge(report.servers.entry(target.server), &one);
+        }
+        self.out.report.send_replace(Arc::new(report));
     }
 }
 
-fn take((address, vip): Question, entry: &mut Entry, outcome: Result<Duration, String>) {
-    let vip = vip.map(tracing::field::display);
-    let report = &mut entry.report;
-    report.checks += 1;
-    let changed = match &outcome {
-        Ok(latency) => {
-            report.latency_us = u64::try_from(latency.as_micros()).ok();
-            entry.gate.handle(Outcome::Good)
+/// What stays keeps its gate, also where only the way of asking is another; what is new starts; what is gone stops.
+fn reload(entries: &mut BTreeMap<Target, Entry>, wanted: BTreeMap<Target, BTreeSet<Seat>>, desk: &Desk) {
+    let mut old = std::mem::take(entries);
+    let known: BTreeMap<Seat, (Gate, TargetReport)> = (old.values())
+        .flat_map(|e| e.seats.iter().map(|s| (*s, (e.gate, e.report.clone()))))
+        .collect();
+    for (target, seats) in wanted {
+        let entry = match old.remove(&target) {
+            Some(entry) => Entry { seats, ..entry },
+            None => {
+                let before = seats.iter().find_map(|s| known.get(s)).cloned();
+                start(&target, seats, before, desk)
+            }
+        };
+        entries.insert(target, entry);
+    }
+    old.values().for_each(|e| e.task.abort());
+}
+
+fn start(target: &Target, seats: BTreeSet<Seat>, before: Option<(Gate, TargetReport)>, desk: &Desk) -> Entry {
+    let check = &target.check;
+    let kind = check.kind().to_string();
+    let (gate, report) = match before {
+        Some((mut gate, report)) => {
+            gate.set_thresholds(check.rise, check.fall);
+            let report = TargetReport {
+                check: kind,
+                asked: Some(target.at),
+                ..report
+            };
+            (gate, report)
         }
-        Err(_) => {
-            report.failures += 1;
-            entry.gate.handle(Outcome::Bad)
+        None => {
+            let gate = Gate::new(check.rise, check.fall, check.start);
+            (gate, TargetReport::new(kind, target.at, &gate))
         }
     };
-    report.up = entry.gate.is_up();
-    match outcome {
-        Ok(_) if changed => tracing::info!(%address, vip, "real server is healthy again"),
-        Err(why) => {
-            if changed {
-                tracing::warn!(%address, vip, why, "real server does not answer: no connections go there until it does");
-            }
-            report.last_error = Some(why);
-        }
-        Ok(_) => {}
+    let task = tokio::spawn(ask(target.clone(), gate, desk.clone())).abort_handle();
+    Entry {
+        task,
+        seats,
+        gate,
+        report,
     }
 }
 
-fn publish(entries: &BTreeMap<Question, Entry>, out: &Out) {
-    let down = entries
-        .iter()
-        .filter(|(_, e)| !e.gate.is_up())
-        .map(|(a, _)| *a)
-        .collect();
-    let view = HealthView { down };
-    // The reconciler turns with every change: a check that found what it knew is none.
-    out.view.send_if_modified(|old| {
-        let changed = **old != view;
-        if changed {
-            *old = Arc::new(view);
+/// One target, for ever.
+async fn ask(target: Target, mut gate: Gate, desk: Desk) {
+    let check = target.check.clone();
+    let mut prober = Prober::new(target.clone());
+    tokio::time::sleep(pace::first(&check, jitter(&target))).await;
+    loop {
+        let slots = match check.probe {
+            Probe::Exec(_) => &desk.programs,
+            _ => &desk.slots,
+        };
+        let Ok(slot) = slots.acquire().await else { return };
+        let started = clock::now();
+        let (verdict, took) = prober.ask().await;
+        drop(slot);
+        if let Some(outcome) = verdict.outcome() {
+            gate.handle(outcome);
         }
-        changed
-    });
-    let mut report = HealthReport::new();
-    for ((address, _), entry) in entries {
-        merge(report.entry(*address), &entry.report);
+        let found = Found {
+            target: target.clone(),
+            verdict,
+            took,
+            gate,
+        };
+        if desk.found.send(found).await.is_err() {
+            return;
+        }
+        let next = started + pace::next(&check, &gate);
+        tokio::time::sleep(next.saturating_since(clock::now())).await;
     }
-    out.report.send_replace(Arc::new(report));
 }
 
-/// A server that is asked about several virtual IPs is shown once, as bad as it is for any.
-fn merge(shown: Slot<'_, SocketAddr, TargetReport>, one: &TargetReport) {
-    shown
-        .and_modify(|all| {
-            all.up &= one.up;
-            all.latency_us = all.latency_us.max(one.latency_us);
-            all.last_error = one.last_error.clone().or_else(|| all.last_error.take());
-            all.checks += one.checks;
-            all.failures += one.failures;
-        })
-        .or_insert_with(|| one.clone());
+/// Different on every node and for every target.
+fn jitter(target: &Target) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    (
+        target.server,
+        target.at,
+        target.vip,
+        clock::now().as_nanos(),
+        std::process::id(),
+    )
+        .hash(&mut hasher);
+    let [a, b, c, d, ..] = hasher.finish().to_be_bytes();
+    u32::from_be_bytes([a, b, c, d])
+}
+
+/// Says what is news.
+fn tell(entry: &Entry, found: &Found) {
+    let address = found.target.server;
+    let vip = found.target.vip.map(tracing::field::display);
+    let (before, now) = (entry.gate.health(), found.gate.health());
+    let why = found.verdict.words().unwrap_or_default();
+    let news = entry.report.last_result.as_deref() != Some(why);
+    match &found.verdict {
+        Verdict::Unknown(_) if news => {
+            tracing::warn!(%address, vip, why, "a real server cannot be checked: it counts as what it was");
+        }
+        Verdict::Good(Some(_)) if news => tracing::warn!(%address, vip, "{why}"),
+        Verdict::Good(_) | Verdict::Unready(_) | Verdict::Dead(_) | Verdict::Unknown(_) => {}
+    }
+    match now {
+        _ if before == now => {}
+        State::Up => tracing::info!(%address, vip, "real server is healthy again"),
+        State::Unready => {
+            tracing::warn!(%address, vip, why, "real server is not ready: it keeps its connections and gets no new ones");
+        }
+        State::Down => {
+            tracing::warn!(%address, vip, why, "real server does not answer: its connections are cut, and it gets no new ones");
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use lb_common::spec::{HealthCheck, HealthCheckKind};
-    use std::net::TcpListener;
-
-    fn target(address: SocketAddr) -> Target {
-        let second = Duration::from_secs(1);
-        let check = HealthCheck {
-            kind: HealthCheckKind::Tcp,
-            interval: second,
-            timeout: second,
-            rise: 1,
-            fall: 3,
-        };
-        Target {
-            question: (address, None),
-            check,
-        }
-    }
-
-    #[tokio::test]
-    async fn a_listener_is_healthy_and_a_closed_port_says_why_not() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        assert!(probe(&target(address)).await.is_ok());
-        drop(listener);
-        let why = probe(&target(address)).await.unwrap_err();
-        assert!(why.contains("refused"), "{why}");
-    }
-}
+#[path = "runner/tests.rs"]
+mod tests;

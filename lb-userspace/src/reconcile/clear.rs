@@ -15,17 +15,7 @@ impl Kernel {
             timeouts: self.journal.timeouts(),
             ..Desired::default()
         };
-        let nothing = Spec {
-            name: String::new(),
-            enabled: false,
-            instances: vec![],
-            sync_groups: vec![],
-            virtual_servers: vec![],
-            connection_sync: None,
-            timeouts: None,
-            xdp: lb_common::spec::Xdp::default(),
-            proxy: lb_common::proxy::Settings::default(),
-        };
+        let nothing = nothing();
         let mut turn = Turn::default();
         let have = match self.observe(&want, &nothing, &mut turn.problems).await {
             Ok(have) => have,
@@ -64,4 +54,19 @@ fn keep_real_server(want: &mut Desired, have: &plan::Observed) {
         .iter()
         .filter(|s| s.0.ends_with("/arp_ignore") || s.0.ends_with("/arp_announce"));
     want.sysctls = about_arp.map(|s| (s.clone(), Bound::AtLeast(i32::MIN))).collect();
+}
+
+/// A specification that asks for nothing.
+pub(crate) fn nothing() -> Spec {
+    Spec {
+        name: String::new(),
+        enabled: false,
+        instances: vec![],
+        sync_groups: vec![],
+        virtual_servers: vec![],
+        connection_sync: None,
+        timeouts: None,
+        xdp: lb_common::spec::Xdp::default(),
+        proxy: lb_common::proxy::Settings::default(),
+    }
 }

@@ -5,9 +5,9 @@ use crate::datapath::xdp::{Xdp, chain};
 use crate::sys::guard::Guard;
 use crate::sys::modules;
 use lb_common::plan::{Carrier, Desired, Facilities, carried, carrier, remarks};
-use lb_common::spec::{Spec, VirtualServer};
+use lb_common::spec::{DatapathKind, Spec, VirtualServer};
 use lb_common::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How often something that the kernel lacked is looked for again.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(30);
@@ -33,6 +33,15 @@ impl Kernel {
         }
     }
 
+    /// Finds what the file asks for, before anything waits for it.
+    pub(super) async fn prepare(&mut self, spec: &Spec) {
+        if spec.enabled && !spec.virtual_servers.is_empty() {
+            self.looked = Some(crate::clock::now());
+            self.look_for_facilities(true);
+            self.look_for_xdp(spec).await;
+        }
+    }
+
     /// What this node can balance with.
     pub(super) fn facilities(&self) -> Facilities {
         Facilities {
@@ -53,7 +62,11 @@ impl Kernel {
             ..self.facilities()
         };
         let asks = |vs: &VirtualServer| carrier(vs, with) == Some(Carrier::Xdp);
-        if self.xdp.is_some() || !due || self.purpose == Purpose::Leave || !spec.virtual_servers.iter().any(asks) {
+        if self.xdp.is_some()
+            || !due
+            || self.purpose == Purpose::Leave
+            || !spec.virtual_servers.iter().any(asks)
+        {
             return;
         }
         self.looked_for_xdp = Some(now);
@@ -69,24 +82,34 @@ impl Kernel {
             ..self.facilities()
         };
         let mut idle: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut missing = BTreeSet::new();
         for vs in &spec.virtual_servers {
             let carried = carried(vs, has);
             if carried.by.is_none() {
+                turn.unable.insert(vs.key);
                 idle.entry(carried.because).or_default().push(vs.key.to_string());
+                let tried = [
+                    ("IPVS", DatapathKind::Ipvs, &self.ipvs_missing),
+                    ("XDP", DatapathKind::Xdp, &self.xdp_missing),
+                ];
+                missing.extend(tried.into_iter().filter_map(|(name, kind, why)| {
+                    let why = why
+                        .as_ref()
+                        .filter(|_| vs.datapath == kind || vs.datapath == DatapathKind::Auto)?;
+                    Some(format!("{name} cannot be used: {why}"))
+                }));
             }
         }
         for (because, keys) in &idle {
-            turn.problems
-                .push(format!("the virtual IP is carried and nothing balances {}: {because}", some(keys)));
+            turn.problems.push(format!(
+                "the virtual IP is carried and nothing balances {}: {because}",
+                some(keys)
+            ));
         }
-        if !idle.is_empty() {
-            let missing = [("IPVS", &self.ipvs_missing), ("XDP", &self.xdp_missing)];
-            for (name, why) in missing {
-                turn.problems
-                    .extend(why.as_ref().map(|why| format!("{name} cannot be used: {why}")));
-            }
-        }
-        let by_ipvs = |vs: &VirtualServer| carrier(vs, has) == Some(Carrier::Ipvs) && vs.forwarding.needs_vip_on_real_server();
+        turn.problems.extend(missing);
+        let by_ipvs = |vs: &VirtualServer| {
+            carrier(vs, has) == Some(Carrier::Ipvs) && vs.forwarding.needs_vip_on_real_server()
+        };
         if self.guard.is_none() && spec.virtual_servers.iter().any(by_ipvs) {
             turn.problems.extend(self.guard_missing.as_ref().map(|why| {
                 format!(
@@ -106,14 +129,21 @@ impl Kernel {
                 without.entry(what).or_default().push(vs.key.to_string());
             }
         }
-        out.extend(without.iter().map(|(what, keys)| format!("{}: {what}", some(keys))));
+        out.extend(
+            without
+                .iter()
+                .map(|(what, keys)| format!("{}: {what}", some(keys))),
+        );
         out
     }
 
     /// The XDP program goes into somebody else's array of programs only where nobody's is, and after that was written
     /// down: it stays there when this process dies.
     pub(super) fn claim_root_array(&mut self, want: &Desired, turn: &mut Turn) {
-        let wanted = want.forwarding.as_ref().and_then(|f| f.attach.root_array.as_ref());
+        let wanted = want
+            .forwarding
+            .as_ref()
+            .and_then(|f| f.attach.root_array.as_ref());
         let Some(array) = wanted else {
             // Taken out of the file. Who only leaves lets it direct until the end.
             if self.purpose == Purpose::Run {

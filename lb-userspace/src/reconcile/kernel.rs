@@ -8,10 +8,8 @@ use crate::datapath::xdp::Xdp;
 use crate::sys::guard::Guard;
 use crate::sys::rtnl::{Change, Rtnl, Watch};
 use lb_common::health::HealthView;
-use lb_common::model::MacAddr;
-use lb_common::plan::{
-    self, AddressKey, Desired, Lifetime, Op, Place, Role, desired, diff,
-};
+use lb_common::model::{MacAddr, ServiceKey};
+use lb_common::plan::{self, AddressKey, Desired, Lifetime, Op, Place, Role, desired, diff};
 use lb_common::spec::{IpvsTimeouts, Spec};
 use lb_common::time::{Duration, Instant};
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,7 +42,7 @@ pub struct Kernel {
     pub(super) directing: Vec<IpAddr>,
     /// Packets that the guard kept from circling, as last read.
     pub(super) guarded: u64,
-    looked: Option<Instant>,
+    pub(super) looked: Option<Instant>,
     asked: Option<Instant>,
     pub(super) looked_for_xdp: Option<Instant>,
     pub(super) ipvs_missing: Option<String>,
@@ -95,6 +93,8 @@ pub struct Turn {
     pub addresses_in_place: bool,
     /// What went wrong, as sentences.
     pub problems: Vec<String>,
+    /// Virtual servers that the datapath does not carry.
+    pub(super) unable: BTreeSet<ServiceKey>,
     pub(super) services: Vec<ServiceView>,
 }
 
@@ -160,17 +160,19 @@ impl Kernel {
         }
     }
 
-    /// Waits until somebody else changed an address or a link, or a neighbour or route that the XDP program goes by. Others
-    /// come and go; they are read when they are needed.
+    /// Waits until somebody else changed an address or a link, or a neighbour that the XDP program sends to. Other
+    /// neighbours, and routes, come and go (with every pod); they are read when they are needed.
     pub async fn changed(&mut self) {
         loop {
             match self.watch.next().await {
                 Ok(changes) => {
-                    let xdp = self.xdp.as_ref().filter(|x| x.is_wanted());
+                    let xdp = self.xdp.as_ref();
                     let concerns_us = |c: &Change| match c {
                         Change::Resync | Change::Link(_) | Change::Address(_) => true,
-                        Change::Route => xdp.is_some(),
-                        Change::Neighbour { interface, ip } => xdp.is_some_and(|x| x.watches(*interface, *ip)),
+                        Change::Neighbour { interface, ip } => {
+                            xdp.is_some_and(|x| x.watches(*interface, *ip))
+                        }
+                        Change::Route => false,
                     };
                     if changes.iter().any(concerns_us) {
                         return;
@@ -259,6 +261,7 @@ impl Kernel {
         }
         self.maintain_proxy(&ops, turn).await;
         let failed = self.apply(&ops, turn).await;
+        turn.unable.extend(failed.iter().flat_map(carries));
         turn.addresses_in_place = !failed
             .iter()
             .any(|op| matches!(op, Op::PutAddress(a, _) if a.place != Place::Local));
@@ -304,5 +307,14 @@ pub(super) fn timeouts_of(t: &ipvs::Timeouts) -> IpvsTimeouts {
         tcp: seconds(t.tcp),
         tcp_fin: seconds(t.tcp_fin),
         udp: seconds(t.udp),
+    }
+}
+
+/// The virtual servers that are not carried while this change fails.
+fn carries(op: &Op) -> Vec<ServiceKey> {
+    match op {
+        Op::AddService(s) | Op::SetService(s) => vec![s.key],
+        Op::SetForwarding(f) => f.services.keys().copied().collect(),
+        _ => vec![],
     }
 }

@@ -19,15 +19,17 @@ mod proxy;
 mod show;
 mod view;
 
+#[cfg(test)]
+pub(crate) use clear::nothing;
 pub use kernel::{Extent, Kernel, Purpose};
 pub use view::{GuardView, ReconcileView};
 
 use crate::datapath::xdp;
 use crate::vrrp::{Command, Commander, Heartbeat, RoleView};
+use anyhow::Context as _;
 use lb_common::health::HealthView;
 use lb_common::plan::{Context, Desired, LEASE, Role, desired, diff};
 use lb_common::spec::Spec;
-use anyhow::Context as _;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -51,10 +53,6 @@ pub struct Inputs {
     pub commander: Commander,
     /// Of the election's thread.
     pub election: Arc<Heartbeat>,
-    /// Where the journal is.
-    pub journal: PathBuf,
-    /// Whether to hold and balance, or to leave.
-    pub purpose: Purpose,
 }
 
 /// What keeps the XDP program on its interfaces: it is there until every copy is closed.
@@ -70,9 +68,47 @@ pub struct Reconciler {
     thread: std::thread::JoinHandle<()>,
 }
 
-impl Reconciler {
-    /// Starts it in the network namespace of the calling thread, and waits until it has reached the kernel.
-    pub fn spawn(inputs: Inputs) -> anyhow::Result<Self> {
+/// A writer that has reached the kernel and found what there is to balance with. Loading the XDP program may take a
+/// second, in which an election that went on already would take an address over that nobody puts.
+pub struct Opened {
+    begin: oneshot::Sender<(Loop, mpsc::Receiver<oneshot::Sender<Vec<String>>>)>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Opened {
+    /// Starts the thread in the network namespace of the calling one, and waits until it has what `spec` asks for.
+    pub fn new(journal: PathBuf, purpose: Purpose, spec: &Arc<Spec>) -> anyhow::Result<Self> {
+        let spec = spec.clone();
+        let (begin, told) = oneshot::channel::<(Loop, _)>();
+        let (opened_tx, opened) = std::sync::mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("reconcile".into())
+            .spawn(move || {
+                let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                    Ok(runtime) => runtime,
+                    Err(error) => return drop(opened_tx.send(Err(error.into()))),
+                };
+                runtime.block_on(async {
+                    let mut kernel = match Kernel::open(&journal, purpose).await {
+                        Ok(kernel) => kernel,
+                        Err(error) => return drop(opened_tx.send(Err(error))),
+                    };
+                    kernel.prepare(&spec).await;
+                    let _ = opened_tx.send(Ok(()));
+                    if let Ok((turns, requests)) = told.await {
+                        turns.run(kernel, requests).await;
+                    }
+                });
+            })?;
+        opened
+            .recv()
+            .context("its thread ended")?
+            .context("the kernel cannot be reached over netlink")?;
+        Ok(Self { begin, thread })
+    }
+
+    /// Begins to turn.
+    pub fn run(self, inputs: Inputs) -> Reconciler {
         let (view_tx, view) = watch::channel(Arc::new(ReconcileView::default()));
         let (links_tx, xdp_links) = watch::channel(XdpLinks::default());
         let heartbeat = Arc::new(Heartbeat::default());
@@ -87,38 +123,20 @@ impl Reconciler {
             beat: heartbeat.clone(),
             in_place: in_place.clone(),
         };
-        let (opened_tx, opened) = std::sync::mpsc::channel();
-        let thread = std::thread::Builder::new()
-            .name("reconcile".into())
-            .spawn(move || {
-                let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                    Ok(runtime) => runtime,
-                    Err(error) => return drop(opened_tx.send(Err(error.into()))),
-                };
-                runtime.block_on(async {
-                    match Kernel::open(&turns.inputs.journal, turns.inputs.purpose).await {
-                        Ok(kernel) => {
-                            let _ = opened_tx.send(Ok(()));
-                            turns.run(kernel, requests).await;
-                        }
-                        Err(error) => drop(opened_tx.send(Err(error))),
-                    }
-                });
-            })?;
-        opened
-            .recv()
-            .context("its thread ended")?
-            .context("the kernel cannot be reached over netlink")?;
-        Ok(Self {
+        // A thread that has ended meanwhile is missed by its heartbeat.
+        let _ = self.begin.send((turns, requests));
+        Reconciler {
             view,
             heartbeat,
             in_place,
             xdp_links,
             tear_down,
-            thread,
-        })
+            thread: self.thread,
+        }
     }
+}
 
+impl Reconciler {
     /// What it found and did last.
     pub fn view(&self) -> watch::Receiver<Arc<ReconcileView>> {
         self.view.clone()

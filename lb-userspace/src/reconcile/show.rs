@@ -66,6 +66,7 @@ impl Kernel {
                     guarded_packets: self.guarded,
                 }),
             remarks: if balances { self.remarks(spec) } else { vec![] },
+            unable: turn.unable,
             problems: turn.problems,
             changes: self.changes,
             renewals: self.renewals,

@@ -2,7 +2,9 @@
 use crate::admin::ServiceView;
 use crate::datapath::proxy::ProxyView;
 use crate::datapath::xdp::view::XdpView;
+use lb_common::model::ServiceKey;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// The kernel's side at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +22,9 @@ pub struct ReconcileView {
     pub xdp: Option<XdpView>,
     /// The userspace proxy, where it runs.
     pub proxy: Option<ProxyView>,
+    /// Virtual servers that the datapath of this node does not carry, or would not if it held them.
+    #[serde(default)]
+    pub unable: BTreeSet<ServiceKey>,
     /// The director guard.
     pub guard: Option<GuardView>,
     /// What the file asks for and is not done here, and what else is to be known of it, as sentences.

@@ -285,7 +285,11 @@ fn by_id(command: i32, id: u32) -> io::Result<OwnedFd> {
         next: u32,
         flags: u32,
     }
-    let mut attr = Attr { id, next: 0, flags: 0 };
+    let mut attr = Attr {
+        id,
+        next: 0,
+        flags: 0,
+    };
     let fd = call(command, &mut attr)?;
     // SAFETY: both commands that open by number give a new descriptor, which nobody else knows.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })

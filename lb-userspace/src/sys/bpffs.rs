@@ -4,7 +4,10 @@
 //! a BPF filesystem that is mounted nowhere (`fsopen`, `fsmount`: kernel 5.2) and reached through its descriptor; it goes
 //! when that is closed. Mounting needs CAP_SYS_ADMIN; without it, a folder of ours in `/sys/fs/bpf` does, removed when
 //! it is no longer needed.
-#![expect(unsafe_code, reason = "fsopen(2), fsconfig(2) and fsmount(2) have no safe wrapper")]
+#![expect(
+    unsafe_code,
+    reason = "fsopen(2), fsconfig(2) and fsmount(2) have no safe wrapper"
+)]
 
 use std::ffi::{CStr, c_long};
 use std::fs;
@@ -38,7 +41,15 @@ impl Pins {
                 tracing::debug!(%error, "no BPF filesystem of our own: using {USUAL}");
                 let path = Path::new(USUAL).join(format!("cplb-{}", std::process::id()));
                 match fs::create_dir(&path) {
-                    Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+                    Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                        return Err(io::Error::new(
+                            e.kind(),
+                            format!(
+                                "there is no BPF filesystem to use: {USUAL} has none ({e}; `mount -t bpf bpf {USUAL}`), and \
+                                 mounting one of our own is refused ({error}; CAP_SYS_ADMIN)"
+                            ),
+                        ));
+                    }
                     Ok(()) | Err(_) => {}
                 }
                 Ok(Self { path, mounted: None })
@@ -46,9 +57,9 @@ impl Pins {
         }
     }
 
-    /// Where a thing of that name is pinned.
+    /// Where a thing of that name is pinned. The filesystem takes no dots.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.path.join(name)
+        self.path.join(name.replace('.', "_"))
     }
 }
 
@@ -71,7 +82,16 @@ fn detached() -> io::Result<OwnedFd> {
     // SAFETY: fsopen(2) reads a string that ends with NUL.
     let filesystem = owned(unsafe { libc::syscall(libc::SYS_fsopen, BPF.as_ptr(), CLOEXEC) })?;
     // SAFETY: this command of fsconfig(2) takes neither key nor value.
-    let made = unsafe { libc::syscall(libc::SYS_fsconfig, filesystem.as_raw_fd(), CREATE, 0_usize, 0_usize, 0) };
+    let made = unsafe {
+        libc::syscall(
+            libc::SYS_fsconfig,
+            filesystem.as_raw_fd(),
+            CREATE,
+            0_usize,
+            0_usize,
+            0,
+        )
+    };
     if made != 0 {
         return Err(io::Error::last_os_error());
     }

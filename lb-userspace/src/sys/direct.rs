@@ -11,6 +11,7 @@
 )]
 
 use super::packet::link_address;
+use lb_common::abi::GUARD_TTL;
 use lb_common::model::MacAddr;
 use lb_common::wire::tcp::{ACK, RST, SYN, Segment, TCP};
 use lb_common::wire::{HeaderError, ethernet, ipv4, ipv6};
@@ -120,12 +121,14 @@ fn frame(path: &Path, segment: &Segment) -> Result<Vec<u8>, HeaderError> {
     Ok(out)
 }
 
+// With the TTL of what a director has passed on already: a node that directs by XDP itself would send the question to
+// whichever real server its table names, and that one would answer in its place, or nobody if it is the one who asks.
 fn packet_v4(source: Ipv4Addr, destination: Ipv4Addr) -> ipv4::Header<'static> {
     ipv4::Header {
         tos: 0,
         id: 0,
         fragment: ipv4::DONT_FRAGMENT,
-        ttl: 64,
+        ttl: GUARD_TTL,
         protocol: TCP,
         source,
         destination,
@@ -138,7 +141,7 @@ fn packet_v6(source: Ipv6Addr, destination: Ipv6Addr) -> ipv6::Header {
         traffic_class: 0,
         flow_label: 0,
         next_header: TCP,
-        hop_limit: 64,
+        hop_limit: GUARD_TTL,
         source,
         destination,
     }

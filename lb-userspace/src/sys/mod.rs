@@ -1,10 +1,12 @@
 //! The kernel, one facility a file.
 pub mod bpf;
 pub mod bpffs;
+pub mod command;
 pub mod direct;
 pub mod ethtool;
 pub mod fdpass;
 pub mod guard;
+pub mod icmp;
 pub mod linkmon;
 pub mod mapped;
 pub mod membarrier;

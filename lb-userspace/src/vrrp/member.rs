@@ -14,6 +14,7 @@ use crate::sys::rawsock::Destination;
 use lb_common::model::Family;
 use lb_common::spec::{Instance, Transport};
 use lb_common::time::{Duration, Instant};
+use lb_common::vrrp::track::Outside;
 use lb_common::vrrp::{
     FaultReason, Input, InstanceId, Machine, Params, Reason, ReceiveConfig, Router, State,
 };
@@ -67,11 +68,12 @@ pub(super) struct Member {
     pub(super) watch: Watch,
     pub(super) counters: Counters,
     linger: Duration,
-    outside_weight: i32,
+    outside: Outside,
     told_weight: i32,
     config: ReceiveConfig,
     advert: Advertisement,
     transitions: VecDeque<TransitionRecord>,
+    transition_count: u64,
     rejected: Option<(Instant, Rejected)>,
     /// The socket could not be opened or used: when it is tried again.
     socket_fault: Option<Instant>,
@@ -105,11 +107,12 @@ impl Member {
             watch: Watch::default(),
             counters: Counters::default(),
             linger,
-            outside_weight: 0,
+            outside: Outside::default(),
             told_weight: 0,
             config: receive_config(&spec, source),
             advert: template(&spec),
             transitions: VecDeque::with_capacity(HISTORY),
+            transition_count: 0,
             rejected: None,
             socket_fault: None,
             retry: RETRY_FIRST,
@@ -203,14 +206,16 @@ impl Member {
         router.handle(now, self.id, Input::Reconfigure(Box::new(params)));
     }
 
-    /// What something outside the driver adds to the priority.
-    pub(super) fn set_outside_weight(&mut self, now: Instant, router: &mut Router, weight: i32) {
-        self.outside_weight = weight;
+    /// What is looked at outside the driver. True when it is a fault now, or is none any more.
+    pub(super) fn set_outside(&mut self, now: Instant, router: &mut Router, outside: Outside) -> bool {
+        let news = self.outside.fault != outside.fault;
+        self.outside = outside;
         self.weigh(now, router);
+        news
     }
 
     fn weigh(&mut self, now: Instant, router: &mut Router) {
-        let weight = self.resolution.weight.saturating_add(self.outside_weight);
+        let weight = self.resolution.weight.saturating_add(self.outside.weight);
         if weight != self.told_weight {
             self.told_weight = weight;
             router.handle(now, self.id, Input::Weight(weight));
@@ -220,7 +225,8 @@ impl Member {
     /// What stands in its own way, its group left out.
     pub(super) fn own_fault(&self) -> Option<FaultReason> {
         let socket = self.socket_fault.map(|_| FaultReason::Socket);
-        self.resolution.fault.or(socket)
+        let outside = self.outside.fault.then_some(FaultReason::Tracked);
+        self.resolution.fault.or(outside).or(socket)
     }
 
     /// Tells the machine what is in its way, if that is news. True when it was.
@@ -334,7 +340,9 @@ impl Member {
         if self.transitions.len() == HISTORY {
             self.transitions.pop_front();
         }
+        self.transition_count += 1;
         self.transitions.push_back(TransitionRecord {
+            number: self.transition_count,
             at_ms: wall_ms(),
             from,
             to,

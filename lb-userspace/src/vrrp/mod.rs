@@ -35,6 +35,7 @@ pub use view::{Counters, HeardFrom, InstanceView, InterfaceRef, Rejected, RoleVi
 use crate::sys::linkmon::MonitorError;
 use lb_common::spec::{Instance, SyncGroup};
 use lb_common::time;
+use lb_common::vrrp::track::Outside;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
@@ -58,13 +59,13 @@ pub enum Command {
         /// As in [`lb_common::spec::Spec::sync_groups`].
         sync_groups: Vec<SyncGroup>,
     },
-    /// What something outside the driver adds to an instance's priority. It stays through a reload that keeps the
-    /// instance; one that starts begins with 0.
-    Weight {
+    /// What everything that is looked at outside the driver says of an instance. It stays through a reload that keeps
+    /// the instance; one that starts begins with nothing.
+    Outside {
         /// [`Instance::name`].
         instance: String,
-        /// 0: nothing.
-        weight: i32,
+        /// A fault, and what is added to the priority.
+        outside: Outside,
     },
     /// Leave well. The thread ends when every instance has let go.
     Shutdown,

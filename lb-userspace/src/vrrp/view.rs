@@ -56,6 +56,9 @@ pub struct HeardFrom {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TransitionRecord {
+    /// Counted from 1 since the instance was begun.
+    #[serde(default)]
+    pub number: u64,
     /// Milliseconds since 1970.
     pub at_ms: u64,
     /// Before.

@@ -16,14 +16,18 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// What Cargo built beside this test; in the guest it is elsewhere.
 fn binary() -> String {
     let built = Path::new(env!("CARGO_BIN_EXE_cplb"));
-    let path = if built.exists() { built.to_owned() } else { lb_tests::cplb::binary() };
+    let path = if built.exists() {
+        built.to_owned()
+    } else {
+        lb_tests::cplb::binary()
+    };
     path.to_string_lossy().into_owned()
 }
 
 fn run(net: &Net, extra: &str) -> Result<Daemon> {
     let a = net.lab.node("a")?;
     let services = format!(
-        "  virtualServers:\n    - ipAddress: {VIP}\n      ports: [{PORT}]\n      datapath: xdp\n      lbAlgo: maglev\n      \
+        "  virtualServers:\n    - ipAddress: {VIP}\n      ports: [{PORT}]\n      datapath: xdp\n      lbAlgo: maglev\n      persistenceTimeoutSeconds: 0\n      \
          lbKind: DR\n      healthCheck: {{type: none}}\n      realServers: [{{address: 10.0.0.2}}, {{address: 10.0.0.3}}]\n{extra}"
     );
     let file = configuration(&[Instance::new(51, &[&format!("{VIP}/24")])], &services);
@@ -42,7 +46,9 @@ fn status(net: &Net) -> Result<Value> {
 /// The program on the director's interface.
 fn program(net: &Net) -> Result<Option<u32>> {
     net.lab.node("a")?.netns().run(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         runtime.block_on(async {
             let link = Rtnl::open()?.link_named("eth0").await?.context("no eth0")?;
             Ok(link.xdp.map(|x| x.program))
@@ -68,7 +74,9 @@ fn a_daemon_directs_says_so_and_leaves_nothing() -> Result<()> {
     let mut daemon = run(&net, "")?;
     wait_until_it_directs(&net, &daemon)?;
     let status = wait::until("counters in the status", LIMIT, || {
-        status(&net).ok().filter(|s| s["kernel"]["xdp"]["services"][0]["traffic"]["newFlows"].as_u64() > Some(0))
+        status(&net)
+            .ok()
+            .filter(|s| s["kernel"]["xdp"]["services"][0]["traffic"]["newFlows"].as_u64() > Some(0))
     })?;
     let kernel = &status["kernel"];
     assert_eq!(kernel["datapath"], "xdp");
@@ -78,8 +86,14 @@ fn a_daemon_directs_says_so_and_leaves_nothing() -> Result<()> {
     assert_eq!(kernel["xdp"]["services"][0]["method"], "DR");
     let page = net.lab.node("a")?.output(&[&binary(), "status"])?;
     assert!(page.contains("\nXDP\n  eth0 native, program "), "{page}");
-    assert!(page.contains("  real servers: 10.0.0.2 (weight 1), 10.0.0.3 (weight 1)\n"), "{page}");
-    assert_eq!(program(&net)?.map(u64::from), kernel["xdp"]["interfaces"][0]["program"].as_u64());
+    assert!(
+        page.contains("  real servers: 10.0.0.2 (weight 1), 10.0.0.3 (weight 1)\n"),
+        "{page}"
+    );
+    assert_eq!(
+        program(&net)?.map(u64::from),
+        kernel["xdp"]["interfaces"][0]["program"].as_u64()
+    );
     daemon.signal(Signal::SIGTERM)?;
     assert!(daemon.wait(LIMIT)?.success(), "{}", daemon.log());
     assert_eq!(program(&net)?, None, "also for the guardian, which held it too");
@@ -103,7 +117,11 @@ fn a_killed_daemons_program_directs_until_its_guardian_has_left() -> Result<()> 
     daemon.wait_all(LIMIT)?;
     assert_eq!(program(&net)?, None, "{}", daemon.log());
     assert!(!net.lab.node("a")?.holds(VIP.parse()?));
-    assert!(daemon.log().contains("left in the daemon's place"), "{}", daemon.log());
+    assert!(
+        daemon.log().contains("left in the daemon's place"),
+        "{}",
+        daemon.log()
+    );
     Ok(())
 }
 
@@ -120,10 +138,9 @@ fn a_daemon_that_hangs_no_longer_directs() -> Result<()> {
     let a = net.lab.node("a")?;
     let mac = lb_tests::inject::FrameSender::new(a, "eth0")?.mac();
     let mac = lb_common::model::MacAddr(mac);
-    net.lab
-        .node("client")?
-        .netns()
-        .ip(&format!("neighbour replace {VIP} lladdr {mac} dev eth0 nud permanent\n"))?;
+    net.lab.node("client")?.netns().ip(&format!(
+        "neighbour replace {VIP} lladdr {mac} dev eth0 nud permanent\n"
+    ))?;
     daemon.signal(Signal::SIGSTOP)?;
     assert!(net.ask(VIP).is_ok(), "for a moment it still does");
     wait::until("the lease to end", LIMIT, || net.ask(VIP).err())?;
@@ -148,12 +165,23 @@ fn what_is_in_the_way_is_in_the_status_and_in_the_plan_and_the_address_is_carrie
         Some(first)
     })
     .with_context(|| daemon.log())?;
-    assert!(said.starts_with("eth0 has an XDP program of somebody else's already: "), "{said}");
-    wait::until("the address all the same", LIMIT, || a.holds(VIP.parse().ok()?).then_some(()))?;
+    assert!(
+        said.starts_with("eth0 has an XDP program of somebody else's already: "),
+        "{said}"
+    );
+    wait::until("the address all the same", LIMIT, || {
+        a.holds(VIP.parse().ok()?).then_some(())
+    })?;
     let config = a.dir().join("cplb.yaml");
     let plan = a.output(&[&binary(), "plan", "--config", config.to_str().context("path")?])?;
-    assert!(plan.contains("! the XDP program would be on eth0, native if its driver can\n"), "{plan}");
-    assert!(plan.contains("! eth0 has an XDP program of somebody else's already: "), "{plan}");
+    assert!(
+        plan.contains("! the XDP program would be on eth0, native if its driver can\n"),
+        "{plan}"
+    );
+    assert!(
+        plan.contains("! eth0 has an XDP program of somebody else's already: "),
+        "{plan}"
+    );
     assert!(plan.contains("~ xdp "), "{plan}");
     drop(theirs);
     wait_until_it_directs(&net, &daemon)

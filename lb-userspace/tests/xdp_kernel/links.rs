@@ -22,10 +22,19 @@ fn an_interface_that_comes_back_has_the_program_again() -> Result<()> {
         let v0 = bench.index("v0").await;
         assert_eq!(bench.set(&forwarding(&[v0])).await, NOTHING);
         a.ip("link del v0\n").unwrap();
-        assert_eq!(bench.xdp.observed(), None, "what is not there is not seen as if it were");
-        assert_eq!(bench.turn().await, NOTHING, "an interface that is gone is no fault of the program's");
+        assert_eq!(
+            bench.xdp.observed(),
+            None,
+            "what is not there is not seen as if it were"
+        );
+        assert_eq!(
+            bench.turn().await,
+            NOTHING,
+            "an interface that is gone is no fault of the program's"
+        );
         assert!(bench.xdp.view().unwrap().interfaces.is_empty());
-        a.ip(&format!("link add v0 index {v0} type veth peer name v1\n")).unwrap();
+        a.ip(&format!("link add v0 index {v0} type veth peer name v1\n"))
+            .unwrap();
         assert_eq!(bench.turn().await, NOTHING);
         assert!(bench.link("v0").await.xdp.is_some());
     })
@@ -85,6 +94,29 @@ fn a_real_server_with_another_mac_address_is_found_when_the_kernel_says_so() -> 
 }
 
 #[test]
+fn a_director_with_another_mac_address_goes_on() -> Result<()> {
+    if let Some(why) = cannot() {
+        skip!("{why}");
+    }
+    let net = Net::new()?;
+    let _server = net.serve("b", VIP)?;
+    let a = net.lab.node("a")?.netns();
+    net.hold(VIP)?;
+    net.direct(async |mut bench: Bench| {
+        let wanted = bench.holding(VIP, &["10.0.0.2"]).await;
+        bench.set(&wanted).await;
+        assert_eq!(bench.settle().await, NOTHING);
+        assert_eq!(net.ask(VIP).unwrap(), "b");
+        a.sysctl("ipv4.conf.eth0.arp_notify", "1").unwrap();
+        a.ip("link set eth0 address 02:00:00:00:00:55\n").unwrap();
+        assert!(net.ask(VIP).is_err(), "frames to another address are not its own");
+        assert_eq!(bench.settle().await, NOTHING);
+        assert_eq!(net.ask(VIP).unwrap(), "b");
+        assert!(bench.xdp.view().unwrap().passed.contains_key("not_for_us"));
+    })
+}
+
+#[test]
 fn a_real_server_that_is_not_on_the_link_is_a_problem_with_its_remedy() -> Result<()> {
     if let Some(why) = cannot() {
         skip!("{why}");
@@ -99,13 +131,22 @@ fn a_real_server_that_is_not_on_the_link_is_a_problem_with_its_remedy() -> Resul
         let said = bench.settle().await;
         assert_eq!(said.len(), 2, "{said:?}");
         assert!(
-            said[0].starts_with("the real server 10.9.0.1 is not on a network of this node (it is behind 10.0.0.2 on eth0)"),
+            said[0].starts_with(
+                "the real server 10.9.0.1 is not on a network of this node (it is behind 10.0.0.2 on eth0)"
+            ),
             "{said:?}"
         );
         assert!(said[0].ends_with("use `lbKind: TUN`"), "{said:?}");
         assert_eq!(said[1], "no route leads to the real server 172.16.0.1");
         let view = bench.xdp.view().unwrap();
-        let way = |a: &str| view.backends.iter().find(|b| b.address.to_string() == a).unwrap().way.clone();
+        let way = |a: &str| {
+            view.backends
+                .iter()
+                .find(|b| b.address.to_string() == a)
+                .unwrap()
+                .way
+                .clone()
+        };
         assert_eq!(way("10.0.0.1"), "this node");
         assert_eq!(way("10.9.0.1"), "its MAC address is not known");
         // Through a tunnel it is reached by way of its gateway.
@@ -121,6 +162,44 @@ fn a_real_server_that_is_not_on_the_link_is_a_problem_with_its_remedy() -> Resul
 }
 
 #[test]
+fn real_servers_on_another_interface_are_reached_through_it() -> Result<()> {
+    if let Some(why) = cannot() {
+        skip!("{why}");
+    }
+    let net = Net::new()?;
+    let _server = net.serve("b", VIP)?;
+    let (a, b) = (net.lab.node("a")?.netns(), net.lab.node("b")?.netns());
+    a.ip(&format!(
+        "link add eth1 type veth peer name eth1 netns {}\nlink set eth1 up\naddress add 10.2.0.1/24 dev eth1\n",
+        b.name()
+    ))?;
+    b.ip("link set eth1 up\naddress add 10.2.0.2/24 dev eth1\n")?;
+    let _receiver = veth::attach(b, "eth1", veth::PASS)?;
+    net.hold(VIP)?;
+    net.direct(async |mut bench: Bench| {
+        let wanted = bench.holding(VIP, &["10.2.0.2"]).await;
+        bench.set(&wanted).await;
+        assert_eq!(bench.settle().await, NOTHING);
+        let view = bench.xdp.view().unwrap();
+        assert!(view.backends[0].way.ends_with(" on eth1"), "{view:?}");
+        let on: Vec<&str> = view.interfaces.iter().map(|i| i.name.as_str()).collect();
+        assert_eq!(
+            on,
+            ["eth0", "eth1"],
+            "what leaves natively needs a program where it leaves"
+        );
+        assert_eq!(net.ask(VIP).unwrap(), "b");
+        let nothing = forwarding(&[bench.index("eth0").await]);
+        assert_eq!(bench.set(&nothing).await, NOTHING);
+        assert_eq!(
+            bench.link("eth1").await.xdp,
+            None,
+            "and no longer than it leaves there"
+        );
+    })
+}
+
+#[test]
 fn an_mtu_that_takes_several_buffers_takes_the_variant_for_them() -> Result<()> {
     if let Some(why) = cannot() {
         skip!("{why}");
@@ -129,7 +208,8 @@ fn an_mtu_that_takes_several_buffers_takes_the_variant_for_them() -> Result<()> 
     let a = net.lab.node("a")?.netns();
     net.direct(async |mut bench: Bench| {
         // The peer's packets are what has to fit a buffer.
-        a.ip("link add v0 mtu 9000 type veth peer name v1 mtu 9000\n").unwrap();
+        a.ip("link add v0 mtu 9000 type veth peer name v1 mtu 9000\n")
+            .unwrap();
         let (eth0, v0) = (bench.index("eth0").await, bench.index("v0").await);
         assert_eq!(bench.set(&forwarding(&[eth0, v0])).await, NOTHING);
         let view = bench.xdp.view().unwrap();
@@ -157,8 +237,10 @@ fn a_bridge_is_generic_and_says_why() -> Result<()> {
     let net = Net::new()?;
     let _servers = [net.serve("b", VIP)?, net.serve("c", VIP)?];
     let a = net.lab.node("a")?.netns();
-    a.ip("link add br0 type bridge forward_delay 0\nlink set eth0 master br0\naddress flush dev eth0\n\
-          address add 10.0.0.1/24 dev br0\nlink set br0 up\n")?;
+    a.ip(
+        "link add br0 type bridge forward_delay 0\nlink set eth0 master br0\naddress flush dev eth0\n\
+          address add 10.0.0.1/24 dev br0\nlink set br0 up\n",
+    )?;
     a.ip(&format!("address add {VIP}/24 dev br0\n"))?;
     net.direct(async |mut bench: Bench| {
         let br0 = bench.index("br0").await;
@@ -167,7 +249,10 @@ fn a_bridge_is_generic_and_says_why() -> Result<()> {
         assert_eq!(bench.settle().await, NOTHING);
         let on = &bench.xdp.view().unwrap().interfaces[0];
         assert_eq!(on.mode, "generic");
-        assert_eq!(on.why.as_deref(), Some("br0 is a bridge device, which no driver runs XDP on"));
+        assert_eq!(
+            on.why.as_deref(),
+            Some("br0 is a bridge device, which no driver runs XDP on")
+        );
         assert!(!bench.link("br0").await.xdp.unwrap().native);
         let mut seen: Vec<String> = (0..20).map(|_| net.ask(VIP).unwrap()).collect();
         seen.sort();
@@ -177,7 +262,10 @@ fn a_bridge_is_generic_and_says_why() -> Result<()> {
         native.attach.mode = XdpMode::Native;
         let said = bench.set(&native).await;
         assert_eq!(said.len(), 1, "{said:?}");
-        assert!(said[0].starts_with("the XDP program cannot be on br0 as `mode: native` asks: "), "{said:?}");
+        assert!(
+            said[0].starts_with("the XDP program cannot be on br0 as `mode: native` asks: "),
+            "{said:?}"
+        );
     })
 }
 
@@ -194,7 +282,10 @@ fn a_vlan_is_generic_until_its_parent_leaves_the_tags_in_frames() -> Result<()> 
         ))
     };
     if let Err(error) = vlan("a", "10.1.0.1") {
-        skip!("this kernel has no VLAN devices ({})", support::first_line(&error));
+        skip!(
+            "this kernel has no VLAN devices ({})",
+            support::first_line(&error)
+        );
     }
     for (node, address) in [("b", "10.1.0.2"), ("c", "10.1.0.3"), ("client", "10.1.0.9")] {
         vlan(node, address)?;
@@ -206,7 +297,13 @@ fn a_vlan_is_generic_until_its_parent_leaves_the_tags_in_frames() -> Result<()> 
     veth::checksum_at_once(net.lab.node("client")?.netns(), "eth0.100")?;
     net.direct(async |mut bench: Bench| {
         let index = bench.index("eth0.100").await;
-        let wanted = with_service(forwarding(&[index]), vip, index, &["10.1.0.2", "10.1.0.3"], Method::Direct);
+        let wanted = with_service(
+            forwarding(&[index]),
+            vip,
+            index,
+            &["10.1.0.2", "10.1.0.3"],
+            Method::Direct,
+        );
         let asked = |net: &Net| {
             let mut seen: Vec<String> = (0..20).map(|_| net.ask(vip).unwrap()).collect();
             seen.sort();
@@ -228,7 +325,10 @@ fn a_vlan_is_generic_until_its_parent_leaves_the_tags_in_frames() -> Result<()> 
         let view = bench.xdp.view().unwrap();
         assert_eq!(view.interfaces.len(), 1, "{view:?}");
         let on = &view.interfaces[0];
-        assert_eq!((on.name.as_str(), on.mode.as_str(), &on.why), ("eth0", "native", &None));
+        assert_eq!(
+            (on.name.as_str(), on.mode.as_str(), &on.why),
+            ("eth0", "native", &None)
+        );
         assert_eq!(asked(&net), ["b", "c"]);
         assert!(bench.xdp.view().unwrap().dropped.is_empty());
     })
@@ -267,7 +367,10 @@ fn loopback_is_refused_with_the_reason() -> Result<()> {
         let lo = bench.index("lo").await;
         let said = bench.set(&forwarding(&[lo])).await;
         assert_eq!(said.len(), 1, "{said:?}");
-        assert!(said[0].starts_with("the XDP program cannot be on lo: "), "{said:?}");
+        assert!(
+            said[0].starts_with("the XDP program cannot be on lo: "),
+            "{said:?}"
+        );
         assert_eq!(bench.link("lo").await.xdp, None);
     })
 }

@@ -3,12 +3,13 @@ use super::support::{Bench, Net, VIP, cannot, forwarding};
 use anyhow::Result;
 use lb_common::plan::Forwarding;
 use lb_common::spec::{RootArray, XdpAttach};
-use lb_tests::skip;
 use lb_tests::veth::{self, PASS};
+use lb_tests::{skip, wait};
 use lb_userspace::datapath::xdp::chain;
 use lb_userspace::sys::bpf;
 use lb_userspace::sys::bpffs::Pins;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 const NOTHING: Vec<String> = Vec::new();
 
@@ -61,7 +62,10 @@ fn a_program_in_the_other_mode_is_named_too() -> Result<()> {
         let _theirs = bpf::attach_xdp(program.as_fd(), eth0, bpf::XdpMode::Generic).unwrap();
         let said = bench.set(&forwarding(&[eth0])).await;
         assert_eq!(said.len(), 1, "{said:?}");
-        assert!(said[0].contains("somebody else's already: generic mode, program"), "{said:?}");
+        assert!(
+            said[0].contains("somebody else's already: generic mode, program"),
+            "{said:?}"
+        );
     })
 }
 
@@ -85,7 +89,10 @@ fn what_ours_passes_goes_on_to_the_program_that_is_named_next() -> Result<()> {
         };
         let said = bench.set(&attached(&wanted, attach.clone())).await;
         assert_eq!(said.len(), 1, "{said:?}");
-        assert!(said[0].starts_with(&format!("`xdp.next` names {path}, which cannot be used")), "{said:?}");
+        assert!(
+            said[0].starts_with(&format!("`xdp.next` names {path}, which cannot be used")),
+            "{said:?}"
+        );
         assert_eq!(net.ask(VIP).unwrap(), "b", "forwarding goes on meanwhile");
         // A program that drops whatever it is given.
         let drop_all = [veth::insn(0xb7, 0, 0, 0, 1), veth::insn(0x95, 0, 0, 0, 0)];
@@ -99,9 +106,14 @@ fn what_ours_passes_goes_on_to_the_program_that_is_named_next() -> Result<()> {
         assert_eq!(bench.xdp.view().unwrap().next, Some(path));
         assert_eq!(net.ask(VIP).unwrap(), "b", "what is forwarded is not passed");
         let ping = ["ping", "-c", "1", "-W", "1", "10.0.0.1"];
-        assert!(net.lab.node("client").unwrap().output(&ping).is_err(), "what is passed is theirs");
+        assert!(
+            net.lab.node("client").unwrap().output(&ping).is_err(),
+            "what is passed is theirs"
+        );
         assert_eq!(bench.set(&wanted).await, NOTHING);
-        assert!(net.lab.node("client").unwrap().output(&ping).is_ok());
+        // What asked for the address meanwhile got no answer, and asks again after a while.
+        let client = net.lab.node("client").unwrap();
+        wait::until("an answer", Duration::from_secs(20), || client.output(&ping).ok()).unwrap();
         assert_eq!(bench.xdp.view().unwrap().next, None);
     })
 }
@@ -130,7 +142,11 @@ fn a_program_array_of_somebody_elses_is_entered_where_nobody_is_and_left() -> Re
         assert_eq!(bench.set(&wanted).await, NOTHING);
         assert_eq!(bench.link("eth0").await.xdp, None, "not attached, but called");
         let ours = bpf::program_in(map.as_fd(), 1).unwrap().unwrap();
-        assert!(chain::is_free(&array).unwrap_err().contains(&format!("has program {ours} already")));
+        assert!(
+            chain::is_free(&array)
+                .unwrap_err()
+                .contains(&format!("has program {ours} already"))
+        );
         assert!(bench.xdp.view().unwrap().root_array.is_some());
         bench.xdp.replace(bench.xdp.globals()).unwrap();
         assert_ne!(bpf::program_in(map.as_fd(), 1).unwrap(), Some(ours));

@@ -111,7 +111,11 @@ impl Net {
             .build()?;
         let mut ports = Vec::new();
         for node in lab.nodes() {
-            ports.push(veth::attach(lab.switch(), &format!("{}.eth0", node.name()), PASS)?);
+            ports.push(veth::attach(
+                lab.switch(),
+                &format!("{}.eth0", node.name()),
+                PASS,
+            )?);
         }
         veth::checksum_at_once(lab.node("client")?.netns(), "eth0")?;
         Ok(Self { lab, _ports: ports })
@@ -120,7 +124,10 @@ impl Net {
     /// Runs `test` in `a`, with the datapath opened there.
     pub(crate) fn direct(&self, test: impl AsyncFnOnce(Bench) + Send) -> Result<()> {
         self.lab.node("a")?.netns().run(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(async { test(Bench::open().await).await });
         })
     }
@@ -133,7 +140,9 @@ impl Net {
         netns.sysctl("ipv4.conf.eth0.arp_announce", "2")?;
         netns.ip(&format!("address add {vip}/{prefix} dev lo\n"))?;
         let address = SocketAddr::new(vip.parse()?, PORT);
-        let listener = netns.run(|| TcpListener::bind(address))?.context(vip.to_owned())?;
+        let listener = netns
+            .run(|| TcpListener::bind(address))?
+            .context(vip.to_owned())?;
         Ok(Server::start(listener, node.to_owned()))
     }
 
@@ -163,7 +172,11 @@ impl Net {
         }
         let mut arrivals = Vec::new();
         for node in ["b", "c"] {
-            let ours = move |f: &Frame| !f.outgoing && f.ip().is_some_and(|ip| ip.source == from && ip.destination == to.ip());
+            let ours = move |f: &Frame| {
+                !f.outgoing
+                    && f.ip()
+                        .is_some_and(|ip| ip.source == from && ip.destination == to.ip())
+            };
             arrivals.push(Capture::start(self.lab.node(node)?.netns(), ours)?);
         }
         Ok(Stream {

@@ -34,8 +34,15 @@ fn no_frame_is_lost_while_the_program_is_replaced_again_and_again() -> Result<()
         assert_eq!(arrived, sent);
         let view = bench.xdp.view().unwrap();
         let counted = view.services[0].traffic.packets - before.packets;
-        assert_eq!(counted, u64::try_from(sent).unwrap(), "counters went on: {view:?}");
-        assert!(view.services[0].traffic.remembered > 0, "so did the table of flows: {view:?}");
+        assert_eq!(
+            counted,
+            u64::try_from(sent).unwrap(),
+            "counters went on: {view:?}"
+        );
+        assert!(
+            view.services[0].traffic.remembered > 0,
+            "so did the table of flows: {view:?}"
+        );
     })
 }
 
@@ -65,7 +72,11 @@ fn no_frame_is_lost_while_the_tables_change_again_and_again() -> Result<()> {
         assert!(sent > 500, "{sent}");
         assert_eq!(arrived, sent);
         let view = bench.xdp.view().unwrap();
-        assert_eq!(view.services[0].traffic.packets, u64::try_from(sent).unwrap(), "{view:?}");
+        assert_eq!(
+            view.services[0].traffic.packets,
+            u64::try_from(sent).unwrap(),
+            "{view:?}"
+        );
         assert!(view.dropped.is_empty(), "{view:?}");
     })
 }
@@ -86,7 +97,10 @@ fn a_daemon_that_no_longer_turns_no_longer_directs_and_one_that_turns_again_does
         // Nobody serves on the director itself, so what is passed is refused there.
         let deadline = Instant::now() + Duration::from_secs(20);
         while net.ask(VIP).is_ok() {
-            assert!(Instant::now() < deadline, "it directs although nobody renews its lease");
+            assert!(
+                Instant::now() < deadline,
+                "it directs although nobody renews its lease"
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
         let view = bench.xdp.view().unwrap();

@@ -4,6 +4,7 @@ use clap::Parser;
 use lb_tests::crowd::server::{self, Options};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Answers each line with who it is, whose connection it sees, and how many lines that one had.
 #[derive(Debug, Parser)]
@@ -26,6 +27,9 @@ struct Arguments {
     /// PKCS #8, DER.
     #[arg(long)]
     key: Option<PathBuf>,
+    /// On SIGTERM it says so at /readyz, and ends after so many milliseconds. Without it, it ends at once.
+    #[arg(long)]
+    grace: Option<u64>,
 }
 
 fn main() -> Result<()> {
@@ -41,5 +45,6 @@ fn main() -> Result<()> {
         tls_ports: arguments.tls_port,
         vips: arguments.vip,
         tls,
+        grace: arguments.grace.map(Duration::from_millis),
     })
 }

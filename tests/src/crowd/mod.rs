@@ -9,7 +9,8 @@
 //! | `ask` | `NODE CLIENT COUNT` |
 //! | `put N`, and N bytes | the same, once it has them all |
 //! | `get N` | the same, and N bytes behind it |
-//! | `GET /...` of HTTP | 200 and `ok`: what asks so is a health check |
+//! | `GET /readyz` of HTTP | 200 and `ok`, 500 once it was told to stop |
+//! | `GET /...` of HTTP | 200 and `NODE` |
 mod client;
 mod conduit;
 pub mod server;

@@ -8,6 +8,8 @@ use crate::topology::Node;
 use crate::wait;
 use anyhow::{Context, Result, ensure};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{Connection, ServerConfig, ServerConnection};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -18,10 +20,10 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// What a health check by HTTP is told.
-const READY: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nok";
+/// What `/readyz` says from SIGTERM on, as an API server does.
+const STOPPING: &str = "[+]ping ok\n[-]shutdown failed: reason withheld\n";
 /// Bytes of a long answer.
 const FILLER: u8 = b'.';
 
@@ -38,6 +40,8 @@ pub struct Options {
     pub vips: Vec<IpAddr>,
     /// Certificate and key, DER.
     pub tls: Option<(PathBuf, PathBuf)>,
+    /// How long it serves after SIGTERM, while `/readyz` fails; `None`: SIGTERM ends it at once.
+    pub grace: Option<Duration>,
 }
 
 /// What is started in a node.
@@ -49,6 +53,8 @@ pub struct Service<'s> {
     pub tls: Option<(&'s [u16], &'s Authority)>,
     /// What certificates are good for, besides the node's own addresses, and where UDP is answered.
     pub vips: &'s [IpAddr],
+    /// How long it serves after SIGTERM, while `/readyz` fails.
+    pub grace: Option<Duration>,
 }
 
 /// Starts one as a program in the node, and waits until it listens.
@@ -60,6 +66,9 @@ pub fn start(node: &Node, service: Service<'_>) -> Result<Daemon> {
     }
     for vip in service.vips {
         command.args(["--vip", &vip.to_string()]);
+    }
+    if let Some(grace) = service.grace {
+        command.args(["--grace", &grace.as_millis().to_string()]);
     }
     if let Some((ports, authority)) = service.tls {
         for port in ports {
@@ -89,17 +98,57 @@ pub fn start(node: &Node, service: Service<'_>) -> Result<Daemon> {
     Ok(daemon)
 }
 
-/// Runs a server in this process until it is killed.
+/// Runs a server in this process until it is killed, or told to stop.
 pub fn serve(options: &Options) -> Result<()> {
+    let signals = options.grace.map(|_| listen_for_sigterm()).transpose()?;
     let mut server = Server::new(options)?;
     println!("listening");
     loop {
-        server.turn()?;
+        let left = server.ends.map(|at| at.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return Ok(());
+        }
+        // Seldom enough not to matter, often enough to end in time.
+        let patience = signals
+            .as_ref()
+            .map_or(EpollTimeout::NONE, |_| EpollTimeout::from(20_u8));
+        server.turn(patience)?;
+        let told = signals
+            .as_ref()
+            .is_some_and(|s| matches!(s.read_signal(), Ok(Some(_))));
+        if told && server.ends.is_none() {
+            server.ends = Some(Instant::now() + options.grace.unwrap_or_default());
+        }
     }
+}
+
+/// Instead of ending by it.
+fn listen_for_sigterm() -> Result<SignalFd> {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGTERM);
+    set.thread_block()?;
+    Ok(SignalFd::with_flags(
+        &set,
+        SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC,
+    )?)
+}
+
+/// An answer in HTTP: `/readyz` tells whether it is stopping, everything else who it is.
+fn page(name: &str, request: &str, stopping: bool) -> String {
+    let path = request.split(' ').nth(1).unwrap_or_default();
+    let (status, body) = match path {
+        "/readyz" if stopping => ("500 Internal Server Error", STOPPING),
+        "/readyz" => ("200 OK", "ok"),
+        _ => ("200 OK", name),
+    };
+    let length = body.len();
+    format!("HTTP/1.1 {status}\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\n\r\n{body}")
 }
 
 struct Server {
     name: String,
+    /// It was told to stop, and does so then.
+    ends: Option<Instant>,
     epoll: Epoll,
     listeners: HashMap<u64, (TcpListener, Option<Arc<ServerConfig>>)>,
     datagrams: HashMap<u64, UdpSocket>,
@@ -112,8 +161,8 @@ struct Served {
     count: u64,
     /// Bytes of a `put` that are still to come.
     swallow: usize,
-    /// In the head of an HTTP request.
-    head: bool,
+    /// The first line of an HTTP request whose head is being read.
+    head: Option<String>,
     /// What is answered then.
     owed: bool,
 }
@@ -122,6 +171,7 @@ impl Server {
     fn new(options: &Options) -> Result<Self> {
         let mut server = Self {
             name: options.name.clone(),
+            ends: None,
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             listeners: HashMap::new(),
             datagrams: HashMap::new(),
@@ -161,9 +211,9 @@ impl Server {
         Ok(())
     }
 
-    fn turn(&mut self) -> Result<()> {
+    fn turn(&mut self, patience: EpollTimeout) -> Result<()> {
         let mut events = [EpollEvent::empty(); 256];
-        let count = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+        let count = match self.epoll.wait(&mut events, patience) {
             Ok(count) => count,
             Err(nix::errno::Errno::EINTR) => 0,
             Err(error) => return Err(error.into()),
@@ -176,7 +226,7 @@ impl Server {
                 self.accept(key)?;
             } else if let Some(served) = self.served.get_mut(&key) {
                 // Clients come and go as they like: an error is an end like any other.
-                if !served.go_on(&self.name).unwrap_or(false) {
+                if !served.go_on(&self.name, self.ends.is_some()).unwrap_or(false) {
                     self.served.remove(&key);
                 }
             }
@@ -199,7 +249,7 @@ impl Server {
                 from: SocketAddr::new(from.ip().to_canonical(), from.port()),
                 count: 0,
                 swallow: 0,
-                head: false,
+                head: None,
                 owed: false,
             };
             self.served.insert(key, served);
@@ -210,7 +260,7 @@ impl Server {
 
 impl Served {
     /// `false`: it is over.
-    fn go_on(&mut self, name: &str) -> std::io::Result<bool> {
+    fn go_on(&mut self, name: &str, stopping: bool) -> std::io::Result<bool> {
         let open = self.conduit.pump()?;
         loop {
             let swallowed = self.swallow.min(self.conduit.input.len());
@@ -223,11 +273,15 @@ impl Served {
                 self.answer(name);
             }
             let Some(line) = self.conduit.line() else { break };
-            if self.head || line.starts_with("GET /") {
-                self.head = !line.trim_end().is_empty();
-                if !self.head {
-                    self.conduit.send(READY);
-                }
+            if let Some(request) = self.head.take_if(|_| line.trim_end().is_empty()) {
+                self.conduit.send(page(name, &request, stopping).as_bytes());
+                continue;
+            }
+            if self.head.is_some() {
+                continue;
+            }
+            if line.starts_with("GET /") {
+                self.head = Some(line);
                 continue;
             }
             self.count += 1;

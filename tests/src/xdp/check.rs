@@ -421,9 +421,9 @@ fn same(ours: &[u8], theirs: &[u8]) -> Result<()> {
 
 /// The first bytes in hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
-    let start = bytes.iter().take(160).fold(String::new(), |mut text, byte| {
+    let start = bytes.iter().take(400).fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     });
-    if bytes.len() > 160 { start + "..." } else { start }
+    if bytes.len() > 400 { start + "..." } else { start }
 }

@@ -181,16 +181,26 @@ impl Object {
     /// Lets `other` see what this one passes.
     pub fn chain(&mut self, other: &Self) -> Result<()> {
         let program = other.xdp(&other.program)?.fd()?;
-        let map = self.ebpf.map_mut(map::NEXT).context(map::NEXT)?;
+        let name = self.next();
+        let map = self.ebpf.map_mut(name).context(name)?;
         Ok(ProgramArray::try_from(map)?.set(0, program, 0)?)
     }
 
     /// Lets nobody see it.
     pub fn unchain(&mut self) -> Result<()> {
-        let map = self.ebpf.map_mut(map::NEXT).context(map::NEXT)?;
+        let name = self.next();
+        let map = self.ebpf.map_mut(name).context(name)?;
         // One that is empty already is no error of anybody's.
         let _ = ProgramArray::try_from(map)?.clear_index(&0);
         Ok(())
+    }
+
+    fn next(&self) -> &'static str {
+        if self.program == abi::XDP_PROGRAM_FRAGS {
+            map::NEXT_FRAGS
+        } else {
+            map::NEXT
+        }
     }
 
     fn xdp(&self, name: &str) -> Result<&Xdp> {

@@ -7,9 +7,9 @@ use lb_tests::crowd::{self, Crowd, Plan, Reach};
 use lb_tests::daemon::Daemon;
 use lb_tests::ready::Ready;
 use lb_tests::topology::{Cut, Lab, Node};
-use lb_tests::wait;
+use lb_tests::{standing, wait};
 use nix::sys::signal::Signal;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -193,6 +193,12 @@ impl<'lab> Cluster<'lab> {
         for name in CONTROLLERS {
             cluster.run(name)?;
         }
+        for daemon in cluster.daemons.values() {
+            standing::wait(daemon, "a first check of every server", LONG, |s| {
+                !s.healthy().is_empty()
+            })?;
+        }
+        cluster.healthy(&CONTROLLERS)?;
         cluster.settled("c1", &CONTROLLERS)?;
         Ok(cluster)
     }
@@ -203,6 +209,7 @@ impl<'lab> Cluster<'lab> {
             ports: &[PLAIN],
             tls: Some((&[TLS], &self.authority)),
             vips: &vips(),
+            grace: None,
         };
         let server = server::start(self.lab.node(name)?, service)?;
         self.servers.insert(name.to_owned(), server);
@@ -294,6 +301,16 @@ impl<'lab> Cluster<'lab> {
         let crowd = Crowd::start(self.client()?, &self.reach(port)?, plan)?;
         crowd.established(LONG)?;
         Ok(crowd.servers())
+    }
+
+    /// Waits until every daemon that runs finds the servers of these controllers well, and no others.
+    pub(crate) fn healthy(&self, servers: &[&str]) -> Result<()> {
+        let mut wanted = BTreeSet::new();
+        for name in servers {
+            let node = self.lab.node(name)?;
+            wanted.extend([node.address(false)?, node.address(true)?]);
+        }
+        standing::wait_healthy(self.lab.controllers(), &wanted, LONG).with_context(|| self.tables())
     }
 
     /// Waits until `holder` alone holds both virtual IPs.

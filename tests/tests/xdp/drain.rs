@@ -117,6 +117,7 @@ fn a_dead_hosts_clients_are_reset_before_they_give_up() -> Result<()> {
     lab.mend("c3")?;
     cluster.serve("c3")?;
     cluster.run("c3")?;
+    cluster.healthy(&CONTROLLERS)?;
     cluster.settled("c1", &CONTROLLERS)?;
     thread::sleep(Duration::from_secs(1));
     crowd.heard_again(LONG)?;

@@ -1,19 +1,16 @@
 //! A holder's daemon that is stopped and not ended: its program stops directing by itself, another node takes over, and
 //! when it wakes up nothing circles.
 use crate::cluster::{CONTROLLERS, Cluster, File, LONG, PLAIN, TLS, lab, needs_xdp, services, vip};
-use crate::wire;
+use crate::wire::{self, STRANGER};
 use anyhow::{Context, Result};
 use lb_common::wire::tcp::SYN;
 use lb_tests::forge::{self, Hop};
 use lb_tests::inject::FrameSender;
 use lb_tests::wait;
 use nix::sys::signal::Signal;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
-
-/// Nobody has this address, so nobody's kernel answers what the servers say to it.
-const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 122, 77));
 
 #[test]
 fn a_stopped_holder_passes_instead_of_directing_and_nothing_circles() -> Result<()> {

@@ -42,11 +42,11 @@ fn lab() -> Result<Lab> {
     router.sysctl("ipv6.conf.all.forwarding", "1")?;
     for name in ["c1", "c2"] {
         let node = lab.node(name)?.netns();
-        node.ip("route add 10.30.0.0/24 via 192.168.122.1\n-6 route add fd00:30::/64 via fd00:122::1\n")?;
+        node.ip("route add 10.30.0.0/24 via 192.168.122.1\nroute add fd00:30::/64 via fd00:122::1\n")?;
     }
     for name in ["r1", "r2"] {
         let node = lab.node(name)?.netns();
-        node.ip("route add default via 10.30.0.1\n-6 route add default via fd00:30::1\n")?;
+        node.ip("route add default via 10.30.0.1\nroute add default via fd00:30::1\n")?;
         node.ip(&format!(
             "address add {}/32 dev lo\naddress add {}/128 dev lo\n",
             vip(false),
@@ -115,6 +115,7 @@ fn tunnels_carry_many_bytes_and_outlive_their_director() -> Result<()> {
                 ports: &[PLAIN],
                 vips: &vips(),
                 tls: None,
+                grace: None,
             },
         )?);
     }

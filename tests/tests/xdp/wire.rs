@@ -1,12 +1,15 @@
 //! What passes the switch: who directs, who answers, and whether anything goes round.
-use crate::cluster::vips;
+use crate::cluster::{sources, vips};
 use anyhow::{Result, ensure};
 use lb_common::abi::GUARD_TTL;
 use lb_tests::capture::{Capture, Frame, Ip};
 use lb_tests::inject::FrameSender;
 use lb_tests::topology::{Lab, Node};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 
+/// A client's address that nobody has, so that nobody's kernel answers what the servers say to it.
+pub(crate) const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 122, 77));
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
@@ -52,7 +55,13 @@ pub(crate) fn seen(frames: &[Frame], client: [u8; 6]) -> Seen {
             continue;
         };
         if !vips().contains(&ip.destination) {
-            seen.answered.insert(source);
+            // What answers the controllers' own health checks says nothing.
+            if is_client(ip.destination) {
+                seen.answered.insert(source);
+            }
+            continue;
+        }
+        if !is_client(ip.source) {
             continue;
         }
         let (by_client, by_others) = sent.entry(key(&ip)).or_default();
@@ -67,6 +76,11 @@ pub(crate) fn seen(frames: &[Frame], client: [u8; 6]) -> Seen {
     let more = sent.into_iter().filter(|(_, (client, others))| others > client);
     seen.circled = more.map(|(key, times)| format!("{key}: {times:?}")).collect();
     seen
+}
+
+/// The controllers ask the virtual IPs too: whether a server takes packets for them.
+fn is_client(address: IpAddr) -> bool {
+    sources(address.is_ipv6()).contains(&address) || address == STRANGER
 }
 
 /// Tells a packet from every other one by what no director changes.

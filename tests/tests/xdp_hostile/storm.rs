@@ -92,6 +92,10 @@ impl Storm {
             Object::load(XDP_PROGRAM, Globals::default())?,
             Object::load(XDP_PROGRAM_FRAGS, Globals::default())?,
         ];
+        let counted = |objects: &[Object]| -> Result<u64> {
+            let all = objects.iter().map(|object| Ok(object.all_counters()?.total()));
+            all.sum()
+        };
         let mut total = Tally::default();
         while !self.failed.load(Ordering::Relaxed) {
             let batch = self.next.fetch_add(1, Ordering::Relaxed);
@@ -102,6 +106,13 @@ impl Storm {
             let tried = self.batch(batch, object);
             total.add(&tried.with_context(|| format!("CPLB_HOSTILE_BATCH={batch}"))?);
         }
+        // Also where no service and no backend is.
+        let counted = counted(&objects)?;
+        ensure!(
+            counted == total.packets(),
+            "{counted} counted, {} sent",
+            total.packets()
+        );
         Ok(total)
     }
 

@@ -73,6 +73,43 @@ fn a_packet_that_is_cut_and_says_so_is_read_no_further_than_it_says() -> Result<
 }
 
 #[test]
+fn options_and_extension_headers_of_every_length_are_looked_through() -> Result<()> {
+    let mut desk = desk()?;
+    let names = fixture::scene()?.names;
+    let mut all = Vec::new();
+    for (transport, verdict) in [
+        ("tcp", Verdict::Tx),
+        ("udp", Verdict::Tx),
+        ("tcp dport=80", Verdict::Pass),
+    ] {
+        for words in 1..=10 {
+            all.push((
+                format!("ether / ip options={} / {transport}", "01".repeat(4 * words)),
+                verdict,
+            ));
+        }
+        for kind in ["hop", "dest", "route", "auth"] {
+            // The lengths that a frame has room for.
+            for len in (1..64).chain([100, 170]) {
+                all.push((format!("ether / ip6 / {kind} len={len} / {transport}"), verdict));
+            }
+        }
+        for headers in 0..=8 {
+            let (chain, within) = (" / dest".repeat(headers), headers <= 6);
+            let verdict = if within { verdict } else { Verdict::Pass };
+            all.push((format!("ether / ip6{chain} / {transport}"), verdict));
+        }
+    }
+    for (text, verdict) in all {
+        let bytes = Frame::parse(&text)?.bytes(&names)?;
+        let (outcome, _) = desk.packet(&bytes).with_context(|| text.clone())?;
+        ensure!(outcome.verdict == verdict, "{text}: {outcome:?}");
+    }
+    println!("{} packets", desk.sent());
+    Ok(())
+}
+
+#[test]
 fn the_checksum_of_every_header_stays_right() -> Result<()> {
     let mut desk = desk()?;
     let names = fixture::scene()?.names;

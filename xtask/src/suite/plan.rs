@@ -73,6 +73,26 @@ const RULES: &[Rule] = &[
         minutes: 10,
     },
     Rule {
+        suite: "lb-tests/xdp_packets",
+        place: Place::Both,
+        threads: None,
+        minutes: 5,
+    },
+    // Thousands of connections at a time, and their answers are timed.
+    Rule {
+        suite: "lb-tests/xdp",
+        place: Place::Here,
+        threads: Some(1),
+        minutes: 10,
+    },
+    // Over XDP here, over IPVS there; requests are counted while servers die.
+    Rule {
+        suite: "lb-tests/health",
+        place: Place::Both,
+        threads: Some(1),
+        minutes: 15,
+    },
+    Rule {
         suite: "lb-tests/interop",
         place: Place::Here,
         threads: Some(2),

@@ -92,7 +92,6 @@ impl Run {
         let machine = Machine::prepare(apt, lab.program("vm-init")?)?;
         let mut image = lab.image(apt)?;
         image.program(lab.program("lab")?, "/usr/bin/lab")?;
-        image.program(lab.program("crowd")?, "/usr/bin/crowd")?;
         let mut argv = vec!["/usr/bin/lab".to_owned()];
         // A place of its own: the checkout may be below a directory that the guest mounts anew, such as /tmp.
         image.file(&example(), GUEST_EXAMPLE);

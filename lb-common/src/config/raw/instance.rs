@@ -1,5 +1,6 @@
 //! `vrrpInstances[]` of the native file.
 use super::super::duration::GoDuration;
+use super::{Notify, Track};
 use crate::spec::ChecksumForm;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -66,8 +67,10 @@ pub struct VrrpInstance {
     pub address_label: Option<i64>,
     /// Gratuitous ARP and unsolicited neighbour advertisements.
     pub garp: Option<Garp>,
-    /// What else must be up.
+    /// What else its priority depends on. Left out: whether it can serve its virtual servers, where it has any.
     pub track: Option<Vec<Track>>,
+    /// Who is told of its changes of state, in order.
+    pub notify: Option<Vec<Notify>>,
 }
 
 /// Gratuitous ARP and unsolicited neighbour advertisements at takeover.
@@ -87,21 +90,4 @@ pub struct Garp {
     pub refresh: Option<GoDuration>,
     /// Between two rounds of a burst. Default: 50ms.
     pub interval: Option<GoDuration>,
-}
-
-/// Something whose failure takes the instance out of the election or lowers its priority.
-#[derive(Clone, Debug, Default, PartialEq)]
-#[cfg_attr(
-    feature = "serde",
-    derive(Serialize, Deserialize, JsonSchema),
-    serde(rename_all = "camelCase", deny_unknown_fields)
-)]
-pub struct Track {
-    /// An interface's name.
-    #[cfg_attr(feature = "serde", schemars(required))]
-    pub interface: Option<String>,
-    /// 0: a fault while it is down. -253 to -1: added to the priority while it is down. 1 to 253: added while it is
-    /// up. Default: 0.
-    #[cfg_attr(feature = "serde", schemars(range(min = -253, max = 253)))]
-    pub weight: Option<i64>,
 }

@@ -128,7 +128,8 @@ pub struct Keepalived {
     /// The virtual routers.
     #[cfg_attr(feature = "serde", schemars(length(max = 255)))]
     pub vrrp_instances: Option<Vec<K0sInstance>>,
-    /// What is balanced by IPVS. Left out: k0s's userspace proxy, which this build does not have.
+    /// What is balanced, by IPVS or, where the kernel has none, by XDP. Left out: k0s's userspace proxy, which this build
+    /// does not have.
     pub virtual_servers: Option<Vec<K0sServer>>,
     /// The port of k0s's userspace proxy, 1-65535. No effect in this build. Default: 6444.
     #[cfg_attr(feature = "serde", schemars(range(min = 0, max = 65535)))]

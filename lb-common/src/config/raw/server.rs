@@ -1,6 +1,6 @@
 //! `virtualServers[]` of the native file.
 use super::super::duration::GoDuration;
-use super::ProxyProtocol;
+use super::{HealthCheck, ProxyProtocol};
 #[cfg(feature = "serde")]
 use crate::model::{Protocol, Scheduler, TunnelType};
 #[cfg(feature = "serde")]
@@ -83,8 +83,22 @@ macro_rules! policy {
             pub persistence_timeout_seconds: Option<i64>,
             /// Clients that share so many leading bits count as one. Default: each by itself.
             pub persistence_granularity: Option<Granularity>,
-            /// How the real servers are checked. Default: tcp for TCP, none for the others.
+            /// How the real servers are checked. Default: https at /readyz on the API server's port, tcp on other TCP
+            /// ports, none for other protocols.
             pub health_check: Option<HealthCheck>,
+            /// A real server that came back gets its share little by little over this time, 0s to 1h; for schedulers
+            /// that have regard to weights. Default: 0s.
+            pub slow_start: Option<GoDuration>,
+            /// The healthy real servers' weight that is needed: below it the sorry server serves, and the node counts as
+            /// unable to serve. 1 and up. Default: 1 for the sorry server; for the node, a real server that answers.
+            #[cfg_attr(feature = "serde", schemars(range(min = 1, max = 4_294_967_295_u32)))]
+            pub quorum: Option<i64>,
+            /// The quorum is lost so much below and regained so much above, less than quorum. Default: 0.
+            #[cfg_attr(feature = "serde", schemars(range(min = 0, max = 4_294_967_295_u32)))]
+            pub hysteresis: Option<i64>,
+            /// Who serves while the quorum is lost. It is not checked. Default: nobody, and all real servers are kept when
+            /// none answers.
+            pub sorry_server: Option<SorryServer>,
             /// The PROXY protocol, in and out, with datapath proxy.
             pub proxy_protocol: Option<ProxyProtocol>,
         }
@@ -156,31 +170,20 @@ pub struct Tunnel {
     pub port: Option<i64>,
 }
 
-/// How a real server is found to be alive.
+/// Who serves while too few real servers are healthy.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(
     feature = "serde",
     derive(Serialize, Deserialize, JsonSchema),
     serde(rename_all = "camelCase", deny_unknown_fields)
 )]
-pub struct HealthCheck {
-    /// tcp: a connection is accepted. none: always healthy. Default: tcp.
-    #[cfg_attr(
-        feature = "serde",
-        serde(rename = "type"),
-        schemars(with = "Option<crate::spec::HealthCheckKind>")
-    )]
-    pub kind: Option<String>,
-    /// Between two tries, 10ms to 1h. Default: 1s.
-    pub interval: Option<GoDuration>,
-    /// How long one may take, 10ms to 1h. Default: 1s.
-    pub timeout: Option<GoDuration>,
-    /// So many good ones in a row make it healthy, 1-255. Default: 1.
-    #[cfg_attr(feature = "serde", schemars(range(min = 1, max = 255)))]
-    pub rise: Option<i64>,
-    /// So many bad ones in a row make it unhealthy, 1-255. Default: 3.
-    #[cfg_attr(feature = "serde", schemars(range(min = 1, max = 255)))]
-    pub fall: Option<i64>,
+pub struct SorryServer {
+    /// Its own IP address, of the virtual server's family.
+    #[cfg_attr(feature = "serde", schemars(required))]
+    pub address: Option<String>,
+    /// 1-65535. Default: the virtual server's, from which only NAT may differ.
+    #[cfg_attr(feature = "serde", schemars(range(min = 0, max = 65535)))]
+    pub port: Option<i64>,
 }
 
 /// One server behind a virtual server.
@@ -206,6 +209,11 @@ pub struct RealServer {
     /// New connections again below so many; 0: three quarters of upperThreshold. Default: 0.
     #[cfg_attr(feature = "serde", schemars(range(min = 0, max = 4_294_967_295_u32)))]
     pub lower_threshold: Option<i64>,
+    /// Where it is checked. Default: address.
+    pub check_address: Option<String>,
+    /// The port that is checked, 1-65535. Default: that of the health check, else port.
+    #[cfg_attr(feature = "serde", schemars(range(min = 1, max = 65535)))]
+    pub check_port: Option<i64>,
 }
 
 /// Derived untagged enums lose the place of an error inside them; these visitors keep it.

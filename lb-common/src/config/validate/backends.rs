@@ -8,7 +8,7 @@ use super::super::RealServerSource;
 use super::super::facts::Facts;
 use super::super::path::Path;
 use super::super::problem::{Findings, Place, Problem};
-use super::super::raw::{RealServer as RawServer, VirtualServer as Raw};
+use super::super::raw::{RealServer as RawServer, SorryServer, VirtualServer as Raw};
 use super::{Draft, Instances, at_most, number};
 
 use crate::model::{Family, Forwarding, ServiceKey};
@@ -95,14 +95,7 @@ fn own(seat: &Seat<'_>) -> Vec<RealServer> {
         Family::Ipv4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
         Family::Ipv6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
     };
-    [RealServer {
-        address,
-        port: seat.key.port,
-        weight: 1,
-        upper_threshold: 0,
-        lower_threshold: 0,
-    }]
-    .into()
+    [RealServer::new(address, seat.key.port)].into()
 }
 
 const fn other(family: Family) -> Family {
@@ -218,13 +211,7 @@ fn named(
             f.refuse(at(message).help(help));
             sound = false;
         }
-        out.push(RealServer {
-            address: c.address,
-            port,
-            weight: 1,
-            upper_threshold: 0,
-            lower_threshold: 0,
-        });
+        out.push(RealServer::new(c.address, port));
     }
     sound.then_some(out)
 }
@@ -285,6 +272,11 @@ fn from_file(
             f.refuse(Problem::new(&at.key(key_upper), message).help("remove it, or write datapath: ipvs"));
             continue;
         }
+        let check_port = raw
+            .check_port
+            .map(|p| f.take(super::port(p, &at.key("checkPort"), "checkPort")));
+        let check_address =
+            (raw.check_address.as_ref()).map(|a| f.take(checked_at(all, a, &at.key("checkAddress"))));
         let (Some(address), Some(port), Some(weight), Some(upper_threshold), Some(lower_threshold)) =
             (address, port, weight, upper, lower)
         else {
@@ -303,6 +295,8 @@ fn from_file(
             weight,
             upper_threshold,
             lower_threshold,
+            check_address: check_address.flatten(),
+            check_port: check_port.flatten(),
         });
     }
     (out.len() == listed.len()).then_some(out)
@@ -343,7 +337,49 @@ fn address(all: &Instances, seat: &Seat<'_>, raw: &RawServer, at: &Path) -> Resu
     Ok(address)
 }
 
-fn is_vip(all: &Instances, address: IpAddr) -> bool {
+/// A check never asks the balanced address: whoever holds it would answer.
+fn checked_at(all: &Instances, text: &str, at: &Path) -> Result<IpAddr, Problem> {
+    let address: IpAddr = text
+        .parse()
+        .map_err(|_| Problem::new(at, format!("invalid IP address: {text}")))?;
+    if is_vip(all, address) {
+        let message = format!("{address} is a virtual IP: whichever node holds it would answer");
+        return Err(Problem::new(at, message).help("write an address that this real server keeps for itself"));
+    }
+    if address.is_unspecified() || address.is_multicast() {
+        return Err(Problem::new(
+            at,
+            format!("{address} is not the address of one machine"),
+        ));
+    }
+    Ok(address)
+}
+
+/// Who serves while the quorum is lost. `None`: it has problems, and they are noted.
+pub(super) fn sorry(
+    all: &Instances,
+    seat: &Seat<'_>,
+    raw: &SorryServer,
+    at: &Path,
+    f: &mut Findings,
+) -> Option<RealServer> {
+    let like_one = RawServer {
+        address: raw.address.clone(),
+        ..RawServer::default()
+    };
+    let address = f.take(address(all, seat, &like_one, &at.key("address")));
+    let at_port = at.key("port");
+    let port = raw.port.map_or(Some(seat.key.port), |p| {
+        f.take(number(p, 0, 65535, &at_port, "port"))
+    })?;
+    if let Some((message, help)) = wrong_port(seat, port) {
+        f.refuse(Problem::new(&at_port, message).help(help));
+        return None;
+    }
+    Some(RealServer::new(address?, port))
+}
+
+pub(super) fn is_vip(all: &Instances, address: IpAddr) -> bool {
     all.list
         .iter()
         .any(|(_, i)| i.virtual_ips.iter().any(|v| v.addr() == address))

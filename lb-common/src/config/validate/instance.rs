@@ -1,10 +1,10 @@
 //! `vrrpInstances[]`: one instance by itself. What it shares with others is in `cross`.
 use super::super::path::Path;
 use super::super::problem::{Findings, Problem};
-use super::super::raw::{Garp, Track, VrrpInstance};
-use super::{Dialect, advert, at_most, bad_interface, bad_name, is_interface, is_name, number, unicast};
+use super::super::raw::{Garp, Track, VirtualServer, VrrpInstance};
+use super::{Dialect, advert, bad_interface, bad_name, is_interface, is_name, number, track, unicast};
 use crate::model::{AuthPass, Family, IpPrefix, MacAddr, Priority, Version, Vrid};
-use crate::spec::{Announce, Instance, InterfaceSelector, TrackInterface};
+use crate::spec::{Announce, Instance, InterfaceSelector};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -13,8 +13,6 @@ use core::time::Duration;
 
 /// k0s's `addressLabel`, and ours.
 const ADDRESS_LABEL: u32 = 10_000;
-/// More interfaces than a node has.
-const MAX_TRACKED: usize = 255;
 /// VRRP counts them in a byte.
 const MAX_IPV4_VIPS: usize = 255;
 /// What one packet of 1500 bytes carries beside its headers.
@@ -24,11 +22,12 @@ const MAX_IPV6_VIPS: usize = 90;
 pub(super) fn check(
     dialect: Dialect,
     raw: &VrrpInstance,
-    index: usize,
-    at: &Path,
+    (index, at): (usize, &Path),
+    servers: &[VirtualServer],
     f: &mut Findings,
 ) -> Option<Instance> {
     let vips = virtual_ips(raw, at, f);
+    let serves = vips.as_ref().is_some_and(|v| serves(v, servers));
     let family = vips.as_ref().and_then(|v| v.first()).map(|p| p.family());
     let name = name(raw, index, at, f);
     let interface = interface(raw, at, f);
@@ -40,7 +39,8 @@ pub(super) fn check(
     let transport = unicast::check(dialect, raw, family, at, f);
     let priority = priority(raw, preempt, at, f);
     let announce = announce(raw.garp.as_ref(), &at.key("garp"), f);
-    let track = track(raw, at, f);
+    let track = track::track(raw, serves, at, f);
+    let notify = track::notify(raw, at, f);
     let address_label = label(raw, at, f);
     if raw.v3_checksum.is_some() && (version == Some(Version::V2) || family == Some(Family::Ipv6)) {
         f.warn(Problem::new(
@@ -63,8 +63,17 @@ pub(super) fn check(
         checksum: raw.v3_checksum.unwrap_or_default(),
         announce: announce?,
         track: track?,
+        notify: notify?,
         address_label: address_label?,
     })
+}
+
+/// Whether a virtual server is on one of the addresses.
+fn serves(vips: &[IpPrefix], servers: &[VirtualServer]) -> bool {
+    let mut addresses = servers
+        .iter()
+        .filter_map(|s| s.ip_address.as_ref()?.parse::<IpAddr>().ok());
+    addresses.any(|a| vips.iter().any(|v| v.addr() == a))
 }
 
 fn name(raw: &VrrpInstance, index: usize, at: &Path, f: &mut Findings) -> Option<String> {
@@ -357,42 +366,6 @@ fn announce(raw: Option<&Garp>, at: &Path, f: &mut Findings) -> Option<Announce>
         refresh: refresh?,
         interval: interval?,
     })
-}
-
-fn track(raw: &VrrpInstance, at: &Path, f: &mut Findings) -> Option<Vec<TrackInterface>> {
-    let list = raw.track.as_deref().unwrap_or_default();
-    let mut out: Vec<TrackInterface> = Vec::new();
-    if !at_most(list.len(), MAX_TRACKED, &at.key("track"), f) {
-        return None;
-    }
-    for (i, t) in list.iter().enumerate() {
-        let at = at.key("track").index(i);
-        let weight = f.take(number(
-            t.weight.unwrap_or(0),
-            -253,
-            253,
-            &at.key("weight"),
-            "weight",
-        ));
-        let at = at.key("interface");
-        let Some(interface) = &t.interface else {
-            f.refuse(
-                Problem::new(&at, "interface must be defined").help("name the interface that must be up"),
-            );
-            continue;
-        };
-        if !is_interface(interface) {
-            f.refuse(bad_interface(&at, interface));
-        } else if out.iter().any(|o| o.interface == *interface) {
-            f.refuse(Problem::new(&at, format!("{interface} is tracked twice")));
-        } else if let Some(weight) = weight {
-            out.push(TrackInterface {
-                interface: interface.clone(),
-                weight,
-            });
-        }
-    }
-    (out.len() == list.len()).then_some(out)
 }
 
 fn label(raw: &VrrpInstance, at: &Path, f: &mut Findings) -> Option<u32> {

@@ -4,13 +4,16 @@ mod advert;
 mod backends;
 mod cross;
 mod extras;
+mod health;
 mod instance;
 mod k0s;
 mod policy;
+mod program;
 mod proxy;
 mod server;
 #[cfg(test)]
 mod tests;
+mod track;
 mod unicast;
 mod xdp;
 
@@ -18,12 +21,15 @@ use super::facts::Facts;
 use super::path::Path;
 use super::problem::{Findings, Problem};
 use super::raw::k0s::ClusterConfig;
-use super::raw::{ConnectionSync, File, IpvsTimeouts, Proxy, SyncGroup, VirtualServer, VrrpInstance, Xdp, native};
+use super::raw::{
+    ConnectionSync, File, IpvsTimeouts, Proxy, SyncGroup, VirtualServer, VrrpInstance, Xdp, native,
+};
 use super::{Valid, facts};
 use crate::spec::{Instance, Spec};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use program::program;
 
 /// Whose rules hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,7 +177,8 @@ fn assemble(d: &Draft, facts: &Facts, f: &mut Findings) -> Option<(Spec, Vec<sup
     }
     let mut list = Vec::new();
     for (i, raw) in d.instances.iter().enumerate() {
-        if let Some(instance) = instance::check(d.dialect, raw, i, &d.instance_path(i), f) {
+        let place = (i, &d.instance_path(i));
+        if let Some(instance) = instance::check(d.dialect, raw, place, &d.servers, f) {
             list.push((i, instance));
         }
     }
@@ -254,6 +261,10 @@ fn number<T: TryFrom<i64>>(value: i64, min: i64, max: i64, at: &Path, what: &str
         return Err(wrong());
     }
     T::try_from(value).map_err(|_| wrong())
+}
+
+fn one_of(names: &[&str]) -> String {
+    format!("write one of {}", names.join(", "))
 }
 
 fn port(value: i64, at: &Path, what: &str) -> Result<u16, Problem> {

@@ -2,10 +2,14 @@
 use super::super::path::Path;
 use super::super::problem::{Findings, Problem};
 use super::super::raw::server::{MAGLEV, SOURCE};
-use super::super::raw::{Granularity, HealthCheck as RawCheck, PortPolicy, Tunnel, VirtualServer};
-use super::{Dialect, advert, number, port, proxy, xdp};
+use super::super::raw::{
+    Granularity, HealthCheck as RawCheck, PortPolicy, SorryServer, Tunnel, VirtualServer,
+};
+use super::health::{self, Subject};
+use super::{Dialect, advert, number, one_of, port, proxy, xdp};
+use crate::health::Probe;
 use crate::model::{Family, Forwarding, Persistence, Protocol, Scheduler, SchedulerFlags, TunnelType};
-use crate::spec::{DatapathKind, HealthCheck, HealthCheckKind, ProxyProtocol};
+use crate::spec::{DatapathKind, HealthCheck, ProxyProtocol};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -14,14 +18,14 @@ use core::time::Duration;
 
 /// Those that k0s lets through.
 const K0S_SCHEDULERS: &[&str] = &["rr", "wrr", "lc", "wlc", "lblc", "dh", "sh", "sed", "nq"];
-/// Checks that are planned, so that asking for one is no typing mistake.
-const PLANNED_CHECKS: &[&str] = &["tls", "http", "https", "exec"];
 
 /// A server and, where one port has it, a policy on top.
 pub(super) struct Layers<'a> {
     pub(super) dialect: Dialect,
     pub(super) server: (&'a VirtualServer, Path),
     pub(super) port: Option<(&'a PortPolicy, Path)>,
+    /// It is the API server's port.
+    pub(super) api: bool,
 }
 
 /// What a layer says, and where it does.
@@ -63,8 +67,20 @@ pub(super) struct Policy {
     pub(super) flags: SchedulerFlags,
     pub(super) forwarding: Forwarding,
     pub(super) persistence: Option<Persistence>,
-    pub(super) health_check: HealthCheck,
+    pub(super) care: Care,
     pub(super) proxy_protocol: ProxyProtocol,
+}
+
+/// Which real servers are used, by their health.
+pub(super) struct Care {
+    pub(super) health_check: HealthCheck,
+    pub(super) slow_start: Duration,
+    pub(super) quorum: Option<u32>,
+    pub(super) hysteresis: u32,
+    /// As it is in the file, and where.
+    pub(super) sorry_server: Option<(SorryServer, Path)>,
+    /// Where the quorum is, for problems with its value.
+    pub(super) quorum_at: Path,
 }
 
 /// `None`: it has problems, and they are noted.
@@ -75,7 +91,7 @@ pub(super) fn check(l: &Layers<'_>, family: Family, f: &mut Findings) -> Option<
     let proxy_protocol = proxy::protocol(header.as_ref(), datapath, f);
     if datapath == Some(DatapathKind::Proxy) {
         let scheduler = proxy::policy(&asked(l), protocol, f);
-        let health_check = health_check(l, protocol, f);
+        let care = care(l, protocol, family, None, f);
         return Some(Policy {
             protocol: protocol?,
             datapath: DatapathKind::Proxy,
@@ -84,7 +100,7 @@ pub(super) fn check(l: &Layers<'_>, family: Family, f: &mut Findings) -> Option<
             // It opens connections of its own, so real servers need not know of the virtual IP, and ports may differ.
             forwarding: Forwarding::Nat,
             persistence: None,
-            health_check: health_check?,
+            care: care?,
             proxy_protocol: proxy_protocol?,
         });
     }
@@ -93,7 +109,9 @@ pub(super) fn check(l: &Layers<'_>, family: Family, f: &mut Findings) -> Option<
     let flags = scheduler.and_then(|s| flags(l, s, protocol, f));
     let forwarding = forwarding(l, f);
     let persistence = persistence(l, family, f);
-    let health_check = health_check(l, protocol, f);
+    // XDP has no scheduler of the kernel's, and takes any weight.
+    let by_ipvs = scheduler.zip(flags).filter(|_| !insists);
+    let care = care(l, protocol, family, by_ipvs, f);
     let policy = Policy {
         protocol: protocol?,
         datapath: datapath?,
@@ -101,7 +119,7 @@ pub(super) fn check(l: &Layers<'_>, family: Family, f: &mut Findings) -> Option<
         flags: flags?,
         forwarding: forwarding?,
         persistence: persistence?,
-        health_check: health_check?,
+        care: care?,
         proxy_protocol: proxy_protocol?,
     };
     (!insists || xdp::policy(&policy, &places(l), f)).then_some(policy)
@@ -144,10 +162,6 @@ fn asked<'a>(l: &'a Layers<'_>) -> proxy::Asked<'a> {
             .as_ref()
             .map_or_else(|| l.server.1.clone(), |g| g.at.clone()),
     }
-}
-
-pub(super) fn one_of(names: &[&str]) -> String {
-    format!("write one of {}", names.join(", "))
 }
 
 fn protocol(l: &Layers<'_>, f: &mut Findings) -> Option<Protocol> {
@@ -378,54 +392,106 @@ fn bits(value: &Granularity, family: Family, at: &Path) -> Result<u8, Problem> {
     }
 }
 
-fn health_check(l: &Layers<'_>, protocol: Option<Protocol>, f: &mut Findings) -> Option<HealthCheck> {
-    let default = if protocol.is_none_or(|p| p == Protocol::Tcp) {
-        HealthCheckKind::Tcp
-    } else {
-        HealthCheckKind::None
+/// `by_ipvs`: the kernel's scheduler, where one may be asked.
+fn care(
+    l: &Layers<'_>,
+    protocol: Option<Protocol>,
+    family: Family,
+    by_ipvs: Option<(Scheduler, SchedulerFlags)>,
+    f: &mut Findings,
+) -> Option<Care> {
+    let (check, at_check) = match given!(l, health_check, "healthCheck") {
+        Some(g) => (g.value.clone(), g.at),
+        None => (RawCheck::default(), l.server.1.key("healthCheck")),
     };
-    let none = RawCheck::default();
-    let (raw, at) = match given!(l, health_check, "healthCheck") {
-        Some(g) => (g.value, g.at),
-        None => (&none, l.server.1.key("healthCheck")),
+    let subject = Subject {
+        protocol,
+        family,
+        api: l.api,
     };
-    let kind = match raw.kind.as_deref() {
-        None => {
-            if default == HealthCheckKind::None {
-                let message = "real servers are not checked: there is no check for this protocol by itself";
-                f.warn(Problem::new(&at, message).help(
-                    "write healthCheck: {type: tcp} where they listen on TCP as well, else {type: none}",
-                ));
-            }
-            Some(default)
-        }
-        Some(text) => f.take(check_kind(text, &at.key("type"))),
-    };
-    let (shortest, hour) = (Duration::from_millis(10), Duration::from_secs(3600));
-    let second = Duration::from_secs(1);
-    let span = |v, key: &str, f: &mut Findings| f.take(advert::span(v, shortest, hour, &at.key(key), key));
-    let interval = raw.interval.map_or(Some(second), |v| span(v, "interval", f));
-    let timeout = raw.timeout.map_or(Some(second), |v| span(v, "timeout", f));
-    let rise = f.take(number(raw.rise.unwrap_or(1), 1, 255, &at.key("rise"), "rise"));
-    let fall = f.take(number(raw.fall.unwrap_or(3), 1, 255, &at.key("fall"), "fall"));
-    Some(HealthCheck {
-        kind: kind?,
-        interval: interval?,
-        timeout: timeout?,
-        rise: rise?,
-        fall: fall?,
+    let health_check = health::check(&check, subject, &at_check, f);
+    if let (Some(check), Some(by_ipvs)) = (&health_check, by_ipvs) {
+        drains(l.dialect, check, by_ipvs, &at_check, f);
+    }
+    let slow_start = slow_start(l, by_ipvs.map(|(scheduler, _)| scheduler), f);
+    let (quorum, quorum_at) = quorum(l, f);
+    let hysteresis = hysteresis(l, f);
+    Some(Care {
+        health_check: health_check?,
+        slow_start: slow_start?,
+        quorum: quorum?,
+        hysteresis: hysteresis?,
+        sorry_server: given!(l, sorry_server, "sorryServer").map(|g| (g.value.clone(), g.at)),
+        quorum_at,
     })
 }
 
-fn check_kind(text: &str, at: &Path) -> Result<HealthCheckKind, Problem> {
-    match text {
-        "tcp" => Ok(HealthCheckKind::Tcp),
-        "none" => Ok(HealthCheckKind::None),
-        t if PLANNED_CHECKS.contains(&t) => Err(Problem::new(
-            at,
-            format!("the health check {t} is not in this build yet"),
-        )
-        .help("write tcp or none")),
-        t => Err(Problem::new(at, format!("{t:?} is no health check")).help(one_of(&["tcp", "none"]))),
+/// A server that says that it is not ready is to keep its connections, which needs a weight of 0.
+fn drains(
+    dialect: Dialect,
+    check: &HealthCheck,
+    (scheduler, flags): (Scheduler, SchedulerFlags),
+    at: &Path,
+    f: &mut Findings,
+) {
+    let says_no = matches!(check.probe, Probe::Http(_) | Probe::Https(_) | Probe::Exec(_));
+    if !says_no || !scheduler.hashes() || flags.fallback {
+        return;
     }
+    let message = format!(
+        "a real server that says that it is not ready loses its connections at once: {scheduler} without a fallback \
+         refuses the clients of one that only keeps what it has"
+    );
+    let help = match scheduler {
+        Scheduler::DestinationHash => {
+            "take another lbAlgo; with one virtual IP dh sends everybody to one server".into()
+        }
+        other if dialect.is_native() => format!("write schedulerFlags: [{other}-fallback]"),
+        other => format!("a native file (cplb.io/v1alpha1) takes schedulerFlags: [{other}-fallback]"),
+    };
+    f.warn(Problem::new(at, message).help(help));
+}
+
+fn slow_start(l: &Layers<'_>, scheduler: Option<Scheduler>, f: &mut Findings) -> Option<Duration> {
+    let Some(g) = given!(l, slow_start, "slowStart") else {
+        return Some(Duration::ZERO);
+    };
+    let hour = Duration::from_secs(3600);
+    let over = f.take(advert::span(*g.value, Duration::ZERO, hour, &g.at, "slowStart"))?;
+    let weighs = scheduler.is_none_or(Scheduler::weighs);
+    if !over.is_zero() && !weighs {
+        let message = format!(
+            "slowStart has no effect with lbAlgo {}",
+            scheduler.map_or("", Scheduler::name)
+        );
+        f.warn(Problem::new(&g.at, message).help("write one that has regard to weights, such as wrr or wlc"));
+    }
+    Some(over)
+}
+
+/// The outer `None`: refused. With where it is or would be.
+#[expect(clippy::option_option, reason = "refused, none and some are three things")]
+fn quorum(l: &Layers<'_>, f: &mut Findings) -> (Option<Option<u32>>, Path) {
+    let Some(g) = given!(l, quorum, "quorum") else {
+        return (Some(None), l.server.1.key("quorum"));
+    };
+    let most = i64::from(u32::MAX);
+    let quorum = f.take(number(*g.value, 1, most, &g.at, "quorum"));
+    (quorum.map(Some), g.at)
+}
+
+fn hysteresis(l: &Layers<'_>, f: &mut Findings) -> Option<u32> {
+    let Some(g) = given!(l, hysteresis, "hysteresis") else {
+        return Some(0);
+    };
+    let quorum = given!(l, quorum, "quorum").map_or(1, |q| *q.value);
+    let most = i64::from(u32::MAX);
+    let hysteresis: u32 = f.take(number(*g.value, 0, most, &g.at, "hysteresis"))?;
+    if i64::from(hysteresis) >= quorum {
+        let message =
+            format!("hysteresis {hysteresis} is not below the quorum of {quorum}: it could never be lost");
+        f.refuse(Problem::new(&g.at, message));
+        return None;
+    }
+    Some(hysteresis)
 }

@@ -7,7 +7,7 @@ use super::super::raw::{Port, PortPolicy, VirtualServer as Raw};
 use super::policy::{self, Layers, Policy};
 use super::{Draft, Instances, at_most, backends, bad_name, is_name, number};
 use crate::model::{Family, ServiceKey};
-use crate::spec::{DatapathKind, HealthCheckKind, VirtualServer};
+use crate::spec::{DatapathKind, HealthCheckKind as Kind, VirtualServer};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -64,6 +64,7 @@ fn check(
             dialect: d.dialect,
             server: (raw, at.clone()),
             port: own,
+            api: number.as_ref().is_ok_and(|n| *n == d.api_port),
         };
         let policy = policy::check(&layers, family, f);
         let number = f.take(number);
@@ -90,8 +91,22 @@ fn check(
         let servers = backends::check(d, all, facts, &seat, f);
         let name = name(raw, key, single);
         unique(&name, key, &place, &out.0, f);
+        source_is_no_vip(all, &policy, at, f);
+        let sorry = (policy.care.sorry_server.as_ref()).map(|(s, at)| backends::sorry(all, &seat, s, at, f));
         if let Some((real_servers, source)) = servers {
-            out.0.push(built(name, key, instance, policy, real_servers));
+            attainable(&policy, &real_servers, f);
+            if let (Some(Some(sorry)), Some((_, at))) = (&sorry, &policy.care.sorry_server)
+                && real_servers
+                    .iter()
+                    .any(|s| (s.address, s.port) == (sorry.address, sorry.port))
+            {
+                let message = format!("{} port {} is one of the real servers", sorry.address, sorry.port);
+                f.refuse(Problem::new(at, message).help("the sorry server is for when those are too few"));
+            }
+            out.0.push(VirtualServer {
+                sorry_server: sorry.flatten(),
+                ..built(name, key, instance, policy, real_servers)
+            });
             out.1.push(source);
         }
     }
@@ -113,9 +128,46 @@ fn built(
         flags: policy.flags,
         forwarding: policy.forwarding,
         persistence: policy.persistence,
-        health_check: policy.health_check,
+        health_check: policy.care.health_check,
+        slow_start: policy.care.slow_start,
+        quorum: policy.care.quorum,
+        hysteresis: policy.care.hysteresis,
+        sorry_server: None,
         proxy_protocol: policy.proxy_protocol,
         real_servers,
+    }
+}
+
+/// A quorum that all servers together do not have is lost for ever.
+fn attainable(policy: &Policy, servers: &[crate::spec::RealServer], f: &mut Findings) {
+    let Some(quorum) = policy.care.quorum else {
+        return;
+    };
+    let whole: u64 = servers.iter().map(|s| u64::from(s.weight)).sum();
+    let needed = u64::from(quorum) + u64::from(policy.care.hysteresis);
+    if needed > whole {
+        let message =
+            format!("the quorum needs a weight of {needed}, but all real servers together have {whole}");
+        f.refuse(
+            Problem::new(&policy.care.quorum_at, message).help("each real server counts with its weight"),
+        );
+    }
+}
+
+/// Who asks from the virtual IP gets no answer on the nodes that do not hold it.
+fn source_is_no_vip(all: &Instances, policy: &Policy, at: &Path, f: &mut Findings) {
+    if let Some(source) = policy
+        .care
+        .health_check
+        .source
+        .filter(|s| backends::is_vip(all, *s))
+    {
+        let at = at.key("healthCheck").key("sourceAddress");
+        let message = format!("{source} is a virtual IP: it is on whichever node holds it");
+        f.refuse(
+            Problem::new(&at, message)
+                .help("write an address that this node keeps for itself, or leave it out"),
+        );
     }
 }
 
@@ -198,9 +250,15 @@ fn any_port_is_possible(policy: &Policy, port: u16, at: &Path, f: &mut Findings)
         let message = "port 0 (every port) needs persistence";
         f.refuse(Problem::new(at, message).help("give persistenceTimeoutSeconds of 1 or more"));
     }
-    if policy.health_check.kind != HealthCheckKind::None {
+    let needs_port = match policy.care.health_check.kind() {
+        Kind::Tcp | Kind::Tls | Kind::Http | Kind::Https | Kind::Udp => true,
+        Kind::Exec | Kind::Icmp | Kind::None => false,
+    };
+    if needs_port && policy.care.health_check.port.is_none() {
         let message = "port 0 (every port) cannot be checked";
-        f.refuse(Problem::new(at, message).help("write healthCheck: {type: none}"));
+        f.refuse(
+            Problem::new(at, message).help("write healthCheck: {type: none}, or give it a port of its own"),
+        );
     }
     f.problems.len() == before
 }

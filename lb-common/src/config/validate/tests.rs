@@ -99,12 +99,12 @@ fn a_k0s_virtual_server_has_the_defaults_of_k0s() {
     );
     let check = &server.health_check;
     assert_eq!(
-        (check.kind, check.interval),
-        (HealthCheckKind::Tcp, Duration::from_secs(1))
+        (check.kind(), check.interval),
+        (HealthCheckKind::Https, Duration::from_secs(1))
     );
     assert_eq!(
         (check.timeout, check.rise, check.fall),
-        (Duration::from_secs(1), 1, 3)
+        (Duration::from_secs(1), 2, 3)
     );
     let real: Vec<_> = server
         .real_servers

@@ -2,7 +2,8 @@
 use super::super::path::Path;
 use super::super::problem::{Findings, Problem};
 use super::super::raw::RootArray as RawRoot;
-use super::policy::{Given, Policy, one_of};
+use super::one_of;
+use super::policy::{Given, Policy};
 use super::{Draft, number};
 use crate::health::HealthView;
 use crate::model::{Forwarding, Protocol, Scheduler};

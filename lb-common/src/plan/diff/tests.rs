@@ -1,7 +1,7 @@
 //! The planner against a kernel made of a map: what it plans, applied, is what was wanted, and then nothing is left to do.
 use super::*;
 use crate::health::HealthView;
-use crate::model::{Forwarding, IpPrefix, MacAddr};
+use crate::model::{Family, Forwarding, IpPrefix, MacAddr};
 use crate::plan::testing::spec_of as spec;
 use crate::plan::{Context, DaemonRole, GuardSpec, ObservedAddress, Role, Service, Sysctl, desired};
 use crate::spec::{DatapathKind, Spec};
@@ -29,13 +29,10 @@ fn want(spec: &Spec, holds: [bool; 2], down: &[SocketAddr]) -> Desired {
 
 /// On a node that has IPVS, or XDP alone.
 fn want_on(ipvs: bool, spec: &Spec, holds: [bool; 2], down: &[SocketAddr]) -> Desired {
+    let keys = spec.virtual_servers.iter().map(|vs| vs.key);
     let health = HealthView {
-        down: (0..2u8)
-            .flat_map(|n| {
-                down.iter()
-                    .map(move |d| (*d, Some(IpAddr::from([192, 0, 2, 100 + n]))))
-            })
-            .collect(),
+        down: keys.flat_map(|k| down.iter().map(move |d| (k, *d))).collect(),
+        ..HealthView::default()
     };
     let peers = BTreeSet::from([MacAddr([2, 0, 0, 0, 0, 1])]);
     let roles = roles(spec, holds);
@@ -307,6 +304,34 @@ fn nat_needs_no_local_address_and_no_guard() {
 }
 
 #[test]
+fn a_link_without_silence_about_it_has_no_virtual_ip() {
+    let spec = spec(Forwarding::DirectRouting);
+    let mut roles = roles(&spec, [false, false]);
+    let (health, peers) = (HealthView::default(), BTreeSet::new());
+    let local = |roles: &[Role]| {
+        let cx = Context {
+            roles,
+            health: &health,
+            peers: &peers,
+            ipvs: true,
+            xdp: true,
+        };
+        let want = desired(&spec, &cx);
+        let silent = want
+            .sysctls
+            .keys()
+            .filter(|s| s.0.ends_with("/arp_ignore"))
+            .count();
+        let v4 = |a: &&Address| a.place == Place::Local && a.address.family() == Family::Ipv4;
+        (want.addresses.keys().filter(v4).count(), silent)
+    };
+    let (with, silent) = local(&roles);
+    assert!(with > 0 && silent > 0);
+    roles.iter_mut().for_each(|r| r.interface = None);
+    assert_eq!(local(&roles), (0, 0), "its interface is not known yet");
+}
+
+#[test]
 fn without_ipvs_the_address_is_carried_alone() {
     let spec = spec(Forwarding::DirectRouting);
     let roles = roles(&spec, [true, true]);
@@ -452,6 +477,18 @@ fn the_key_is_in_no_text() {
     let shown = std::format!("{forwarding:?} {:?}", Op::SetForwarding(forwarding.clone()));
     let number = forwarding.key.last.to_string();
     assert!(key.contains(&number) && !shown.contains(&number));
+}
+
+#[cfg(feature = "serde")]
+#[test]
+fn the_op_is_json_without_the_key() {
+    let forwarding = want_on(false, &spec(Forwarding::DirectRouting), [true, false], &[])
+        .forwarding
+        .unwrap();
+    let text = serde_json::to_string(&Op::SetForwarding(forwarding.clone())).unwrap();
+    assert!(text.contains(r#""vips":{"192.0.2.100":2}"#), "{text}");
+    assert!(text.contains(r#""method":"direct""#), "{text}");
+    assert!(!text.contains(&forwarding.key.last.to_string()));
 }
 
 fn any_kernel() -> impl Strategy<Value = Observed> {

@@ -54,6 +54,7 @@ impl Machine {
         } else if beats_active(&advert, self.effective_priority(), self.params.source) {
             self.heard = Some(Heard { advert, at: now });
             self.adopt(&advert);
+            self.last_word();
             self.become_backup(
                 now,
                 Reason::Better {
@@ -63,6 +64,17 @@ impl Machine {
             );
         } else {
             self.answer_worse(now);
+        }
+    }
+
+    /// The better router may have been Active all along, behind a cable that was cut until now. As far as clients and
+    /// bridges know, its addresses are here, and it would not know that it has to announce them: a worse advert tells it.
+    ///
+    /// DEVIATION(RFC 9568 §6.4.3): nothing is sent there, and the clients stay with the loser until something else
+    /// makes them ask.
+    fn last_word(&mut self) {
+        if self.claimed {
+            self.send(self.effective_priority().get());
         }
     }
 
@@ -87,6 +99,10 @@ impl Machine {
         }
         self.answer_zero_at = Some((advert.source, now + self.active_interval));
         self.send(self.effective_priority().get());
+        // The one that leaves may have had the addresses: another member of its group that yields says so, see `last_word`.
+        if self.claimed {
+            self.actions.push_back(Action::Announce);
+        }
         self.timers.set(Timer::Adver, now + self.active_interval);
     }
 

@@ -3,7 +3,10 @@ mod proxy;
 mod xdp;
 
 use super::{ServiceView, Status};
+use crate::health::TargetReport;
+use crate::track::TrackView;
 use crate::vrrp::{InstanceView, TransitionRecord};
+use lb_common::health::Health;
 use lb_common::vrrp::{Reason, State};
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -82,6 +85,9 @@ fn instances(out: &mut String, s: &Status) -> std::fmt::Result {
         if let Some(conflict) = &i.conflict {
             writeln!(out, "  ! {conflict}")?;
         }
+        for t in s.track.instances.get(&i.name).into_iter().flatten() {
+            tracked(out, t)?;
+        }
         if let Some(rejected) = &i.last_rejected {
             let total: u64 = i.counters.rejected.values().sum();
             writeln!(
@@ -96,6 +102,23 @@ fn instances(out: &mut String, s: &Status) -> std::fmt::Result {
     Ok(())
 }
 
+/// What is well goes without saying.
+fn tracked(out: &mut String, t: &TrackView) -> std::fmt::Result {
+    let effect = match t.weight {
+        0 => "a fault".to_owned(),
+        w if w < 0 => format!("{w} to the priority"),
+        w => format!("without its +{w}"),
+    };
+    match (t.well, &t.why) {
+        (Some(false), why) => {
+            let why = why.as_deref().unwrap_or("it is to be well for a while yet");
+            writeln!(out, "  ! {} fails ({effect}): {why}", t.what)
+        }
+        (_, Some(why)) => writeln!(out, "  ! {} may fail soon: {why}", t.what),
+        (_, None) => Ok(()),
+    }
+}
+
 fn active(i: &InstanceView) -> String {
     match (i.state, i.active) {
         (State::Active, _) => "this node".into(),
@@ -104,7 +127,7 @@ fn active(i: &InstanceView) -> String {
         (State::Backup, None) => "not heard yet".into(),
         (State::Initialize, _) => i.fault.map_or_else(
             || "-".into(),
-            |f| format!("takes no part: {}", reason(&Reason::Fault(f))),
+            |f| format!("takes no part: {}", reason_text(&Reason::Fault(f))),
         ),
     }
 }
@@ -168,30 +191,49 @@ fn service(out: &mut String, v: &ServiceView) -> std::fmt::Result {
 }
 
 fn health(out: &mut String, s: &Status) -> std::fmt::Result {
-    if s.health.is_empty() {
+    if s.health.servers.is_empty() {
         return Ok(());
     }
     writeln!(
         out,
-        "\n{:<46} {:<6} {:>10} {:>9} {:>9}  LAST ERROR",
-        "REAL SERVER", "HEALTH", "LATENCY", "CHECKS", "FAILED"
+        "\n{:<46} {:<8} {:<6} {:>10} {:>9} {:>9}  LAST RESULT",
+        "REAL SERVER", "HEALTH", "CHECK", "LATENCY", "CHECKS", "FAILED"
     )?;
-    for (address, t) in &s.health {
+    for (address, t) in &s.health.servers {
         let latency = t
             .latency_us
             .map_or_else(|| "-".into(), |us| format!("{}.{:03} ms", us / 1000, us % 1000));
         writeln!(
             out,
-            "{:<46} {:<6} {:>10} {:>9} {:>9}  {}",
+            "{:<46} {:<8} {:<6} {:>10} {:>9} {:>9}  {}",
             address.to_string(),
-            if t.up { "up" } else { "DOWN" },
+            health_word(t),
+            t.check,
             latency,
             t.checks,
             t.failures,
-            t.last_error.as_deref().unwrap_or("")
+            last_result(t)
         )?;
     }
     Ok(())
+}
+
+fn health_word(t: &TargetReport) -> String {
+    match (t.state, t.share) {
+        (Health::Up, Some(share)) => format!("up {share}%"),
+        (Health::Up, None) => "up".into(),
+        (Health::Unready, _) => "UNREADY".into(),
+        (Health::Down, _) => "DOWN".into(),
+    }
+}
+
+/// What the last check said, else what the last bad one said and how long ago.
+fn last_result(t: &TargetReport) -> String {
+    match (&t.last_result, &t.last_error, t.last_error_ms) {
+        (Some(now), _, _) => now.clone(),
+        (None, Some(error), Some(at)) => format!("well; {} ago: {error}", ago(at)),
+        (None, _, _) => String::new(),
+    }
 }
 
 fn transitions(out: &mut String, s: &Status) -> std::fmt::Result {
@@ -213,7 +255,7 @@ fn transitions(out: &mut String, s: &Status) -> std::fmt::Result {
             timestamp(t.at_ms),
             t.from,
             t.to,
-            reason(&t.reason)
+            reason_text(&t.reason)
         )?;
     }
     Ok(())
@@ -226,18 +268,19 @@ fn problems(out: &mut String, s: &Status) -> std::fmt::Result {
     for r in &s.kernel.remarks {
         writeln!(out, "  {r}")?;
     }
-    if s.kernel.problems.is_empty() {
+    let mut all = s.kernel.problems.iter().chain(&s.health.problems).peekable();
+    if all.peek().is_none() {
         return Ok(());
     }
     writeln!(out, "\nPROBLEMS")?;
-    for p in &s.kernel.problems {
+    for p in all {
         writeln!(out, "  ! {p}")?;
     }
     Ok(())
 }
 
 /// A reason as a sentence.
-pub(super) fn reason(r: &Reason) -> String {
+pub fn reason_text(r: &Reason) -> String {
     use lb_common::vrrp::FaultReason as F;
     match r {
         Reason::Startup => "the interface is usable".into(),

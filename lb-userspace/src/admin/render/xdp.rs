@@ -40,9 +40,17 @@ pub(super) fn xdp(out: &mut String, now: &XdpView, before: Option<&XdpView>) -> 
         )?;
     }
     for (what, list, was) in [
-        ("passed to the kernel", &now.passed, before.map(|(b, _)| &b.passed)),
+        (
+            "passed to the kernel",
+            &now.passed,
+            before.map(|(b, _)| &b.passed),
+        ),
         ("DROPPED", &now.dropped, before.map(|(b, _)| &b.dropped)),
-        ("answered with ICMP", &now.answered, before.map(|(b, _)| &b.answered)),
+        (
+            "answered with ICMP",
+            &now.answered,
+            before.map(|(b, _)| &b.answered),
+        ),
     ] {
         reasons(out, what, list, was.zip(before.map(|(_, since)| since)))?;
     }
@@ -218,7 +226,7 @@ mod tests {
         xdp(&mut out, &view(1000, 1000), None).unwrap();
         for part in [
             "  br0 generic, program 7: br0 is a bridge device\n",
-            "192.0.2.1:6443/TCP DR persistent 360   1000 packets, 100000 bytes, 100 new flows\n",
+            "TCP 192.0.2.1:6443 DR persistent 360   1000 packets, 100000 bytes, 100 new flows\n",
             "  real servers: 192.0.2.11 (weight 1), 192.0.2.12 (weight 0, drains), 192.0.2.13 (weight 1, DOWN)\n",
             "100  02:00:00:00:00:02 on eth0\n",
             "  remembered flows: 2 established, 1 seen once, room for 3\n",
@@ -236,7 +244,10 @@ mod tests {
         let mut out = String::new();
         let before = view(500, 500);
         xdp(&mut out, &view(1000, 1000), Some(&before)).unwrap();
-        assert!(out.contains("1000 packets/s, 100000 bytes/s, 100 new flows/s"), "{out}");
+        assert!(
+            out.contains("1000 packets/s, 100000 bytes/s, 100 new flows/s"),
+            "{out}"
+        );
         assert!(out.contains("not_vip 1000 (1000/s)"), "{out}");
         assert_eq!(per_second(5, 100, Duration::from_secs(1)), 5, "begun anew");
         assert_eq!(per_second(5, 5, Duration::ZERO), 0);

@@ -71,9 +71,16 @@ impl Attachment {
         let link = links
             .get(&site.interface)
             .ok_or_else(|| AttachError::Gone(site.name.clone()))?;
-        let cx = Attempt { site, link, links, ours };
+        let cx = Attempt {
+            site,
+            link,
+            links,
+            ours,
+        };
         if let Some(why) = &site.generic {
-            return cx.attach(object, XdpMode::Generic, false, Some(why.clone()))?.map_err(|e| cx.refused(&e));
+            return cx
+                .attach(object, XdpMode::Generic, false, Some(why.clone()))?
+                .map_err(|e| cx.refused(&e));
         }
         let error = match cx.attach(object, XdpMode::Native, false, None)? {
             Ok(done) => return Ok(done),
@@ -84,7 +91,9 @@ impl Attachment {
         if link.mtu > ONE_BUFFER {
             let remark = format!("an MTU of {} takes frames of several buffers", link.mtu);
             let second = match object.need_frags() {
-                Ok(()) => cx.attach(object, XdpMode::Native, true, Some(remark))?.map_err(|e| e.to_string()),
+                Ok(()) => cx
+                    .attach(object, XdpMode::Native, true, Some(remark))?
+                    .map_err(|e| e.to_string()),
                 Err(error) => Err(error.to_string()),
             };
             match second {
@@ -102,10 +111,26 @@ impl Attachment {
             });
         }
         let said = why.clone();
-        cx.attach(object, XdpMode::Generic, false, Some(why))?.map_err(|error| AttachError::Refused {
-            interface: link.name.clone(),
-            why: format!("{said}, and the kernel generic mode ({error})"),
-        })
+        cx.attach(object, XdpMode::Generic, false, Some(why))?
+            .map_err(|error| AttachError::Refused {
+                interface: link.name.clone(),
+                why: format!(
+                    "{said}, and the kernel generic mode ({}{error})",
+                    age_hint(&error)
+                ),
+            })
+    }
+
+    /// Whether it is what would be made anew at `site`, whose interface has this MTU now. A driver that refused is asked
+    /// again when that has changed, but not while something is `held`: what is detached passes everything.
+    pub(super) fn suits(&self, site: &Site, mode: spec::XdpMode, mtu: Option<u32>, held: bool) -> bool {
+        let (native, may_be_native) = (self.mode == XdpMode::Native, site.generic.is_none());
+        let ask_again = !native && may_be_native && !held && mtu != Some(self.mtu);
+        match mode {
+            spec::XdpMode::Native => native && may_be_native,
+            spec::XdpMode::Generic => !native,
+            spec::XdpMode::Auto => (may_be_native || !native) && !ask_again,
+        }
     }
 
     /// Whether the interface is there, and the program that it runs is ours.
@@ -122,7 +147,10 @@ impl Attachment {
     pub fn replace(&self, object: &Object) -> Result<(), ObjectError> {
         let program = object.program(self.frags)?;
         bpf::replace_program(self.link.as_fd(), program).map_err(|e| ObjectError::Other {
-            doing: format!("putting another program in the place of the one on {}", self.site.name),
+            doing: format!(
+                "putting another program in the place of the one on {}",
+                self.site.name
+            ),
             causes: e.to_string(),
         })
     }
@@ -183,7 +211,11 @@ impl Attempt<'_> {
     /// Who is in the way: on this interface, or on one above it (`dev_xdp_attach`).
     fn owner(&self) -> Option<AttachError> {
         if let Some(on) = self.link.xdp {
-            return Some(AttachError::Occupied(Owner::find(&self.link.name, self.link.index, on)));
+            return Some(AttachError::Occupied(Owner::find(
+                &self.link.name,
+                self.link.index,
+                on,
+            )));
         }
         let is_above = |l: &&Link| {
             l.vlan.is_some_and(|v| v.parent == self.link.index) || self.link.master == Some(l.index)
@@ -200,7 +232,64 @@ impl Attempt<'_> {
     fn refused(&self, error: &io::Error) -> AttachError {
         AttachError::Refused {
             interface: self.link.name.clone(),
-            why: format!("the kernel refused generic mode ({error})"),
+            why: format!("the kernel refused generic mode ({}{error})", age_hint(error)),
+        }
+    }
+}
+
+/// What a kernel before 5.9 says to a link for XDP.
+fn age_hint(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EINVAL) => "attaching needs kernel 5.9: ",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use spec::XdpMode::{Auto, Generic, Native};
+    use std::fs::File;
+
+    fn site(generic: Option<&str>) -> Site {
+        Site {
+            interface: 2,
+            name: "eth0".into(),
+            vlan: 0,
+            generic: generic.map(Into::into),
+        }
+    }
+
+    fn attached(mode: XdpMode) -> Attachment {
+        Attachment {
+            site: site(None),
+            mode,
+            frags: false,
+            why: None,
+            mtu: 9000,
+            link: Arc::new(File::open("/dev/null").unwrap().into()),
+        }
+    }
+
+    #[test]
+    fn it_stays_unless_something_else_would_be_made() {
+        let (native, generic) = (attached(XdpMode::Native), attached(XdpMode::Generic));
+        let (free, bridge) = (site(None), site(Some("a bridge")));
+        let table = [
+            (&native, &free, Auto, 9000, false, true),
+            (&native, &free, Auto, 1500, false, true),
+            (&native, &free, Generic, 9000, true, false),
+            (&native, &bridge, Auto, 9000, true, false),
+            (&generic, &bridge, Auto, 1500, false, true),
+            (&generic, &bridge, Native, 9000, true, false),
+            (&generic, &free, Auto, 9000, false, true),
+            (&generic, &free, Auto, 1500, false, false),
+            (&generic, &free, Auto, 1500, true, true),
+            (&generic, &free, Generic, 1500, false, true),
+        ];
+        for (a, site, mode, mtu, held, want) in table {
+            let case = format!("{:?} at {site:?}, {mode:?}, {mtu}, held {held}", a.mode);
+            assert_eq!(a.suits(site, mode, Some(mtu), held), want, "{case}");
         }
     }
 }

@@ -110,7 +110,10 @@ impl Root {
     /// Takes it out.
     pub(super) fn leave(self) {
         if let Err(why) = take_out(&self.array) {
-            tracing::warn!(why, "the XDP program stays in `xdp.rootArray`, and passes everything");
+            tracing::warn!(
+                why,
+                "the XDP program stays in `xdp.rootArray`, and passes everything"
+            );
         }
     }
 }

@@ -1,8 +1,6 @@
 //! The control program's caller: side, lease, units of time. See `lb_common::abi::control`.
 use super::object::{Object, ObjectError};
-use lb_common::abi::control::{
-    Command, MAGIC, Report, SET_ACTIVE, SET_LEASE, SET_UNITS, stamp_shift,
-};
+use lb_common::abi::control::{Command, MAGIC, Report, SET_ACTIVE, SET_LEASE, SET_UNITS, stamp_shift};
 use std::time::Duration;
 
 /// 64-bit words of a [`Command`] with its [`Report`].
@@ -93,7 +91,9 @@ fn run(object: &Object, command: Command) -> Result<Report, ObjectError> {
     if report.done == 1 {
         Ok(report)
     } else {
-        Err(ObjectError::Lacks("control program that understands this binary's commands"))
+        Err(ObjectError::Lacks(
+            "control program that understands this binary's commands",
+        ))
     }
 }
 
@@ -161,7 +161,11 @@ mod tests {
                 }
             }
         }
-        assert_eq!(rate(1024, 1_000_000_000), Some(1000), "within 15 %: taken for its neighbour");
+        assert_eq!(
+            rate(1024, 1_000_000_000),
+            Some(1000),
+            "within 15 %: taken for its neighbour"
+        );
         assert_eq!(rate(48, 2_000_000_000), Some(24), "no rate that is usual");
         assert_eq!(rate(9, 1_000_000_000), None);
         assert_eq!(rate(100, 1_000_000), None);

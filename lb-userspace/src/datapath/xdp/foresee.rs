@@ -46,7 +46,10 @@ fn where_it_goes(link: &Link, site: &Site) -> String {
     };
     match &site.generic {
         Some(why) => format!("the XDP program would be on {}{below}, generic: {why}", site.name),
-        None => format!("the XDP program would be on {}{below}, native if its driver can", site.name),
+        None => format!(
+            "the XDP program would be on {}{below}, native if its driver can",
+            site.name
+        ),
     }
 }
 

@@ -6,6 +6,7 @@
 //!   control    side, lease, units: the program that sets them  tables     the maps
 //!   place      where on an interface, decided                  attach     there
 //!   owner      whose program is there already                  chain      living beside it
+//!   standing   the program where it belongs, each turn         show       counters
 //!   neighbours the way to each backend                         trace      the program's own log
 //!   view       what `status` shows                             foresee    what `plan` shows
 //! ```
@@ -18,6 +19,8 @@ mod neighbours;
 pub mod object;
 pub mod owner;
 pub mod place;
+mod show;
+mod standing;
 mod tables;
 pub mod trace;
 mod verifier;
@@ -25,28 +28,23 @@ pub mod view;
 
 pub use foresee::foresee;
 
-use crate::sys::bpf::XdpMode;
-use crate::sys::ethtool;
 use crate::sys::rtnl::{Link, Rtnl};
-use attach::{AttachError, Attachment};
+use attach::Attachment;
 use chain::{Next, Root};
 use control::Clock;
-use lb_common::abi::flow;
-use lb_common::abi::reason::{Reason, Verdict};
-use lb_common::plan::{Forwarder, Forwarding};
-use lb_common::spec::{self, RootArray};
-use lb_common::xdp::{BackendKey, Image, Numbers, Reach, Resolved, compile};
+use lb_common::plan::Forwarding;
+use lb_common::spec::RootArray;
+use lb_common::xdp::{Image, Numbers, Resolved, compile};
 use neighbours::{Facts, Found, Freshness};
 use object::{Globals, Object, ObjectError};
-use place::Site;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tables::Tables;
 use trace::Trace;
-use view::{BackendView, FlowsView, ForwarderView, InterfaceView, MemberView, XdpView};
+use view::FlowsView;
 
 /// How long the program directs when nobody renews. A little longer than the addresses' lease: the address goes first.
 const LEASE: Duration = Duration::from_secs(4);
@@ -54,8 +52,6 @@ const LEASE: Duration = Duration::from_secs(4);
 const REFRESH: Duration = Duration::from_secs(15);
 /// How often one that is not known is asked for.
 const ASK: Duration = Duration::from_secs(1);
-/// How often the flow table is counted.
-const COUNT: Duration = Duration::from_secs(5);
 
 /// The datapath on this node.
 pub struct Xdp {
@@ -88,7 +84,9 @@ impl Xdp {
             trace: trace::is_wanted(),
             chain: false,
         };
+        let began = Instant::now();
         let object = Object::load(globals)?;
+        tracing::debug!(took = ?began.elapsed(), "the XDP program is loaded");
         let clock = Clock::calibrate(&object).await?;
         let tables = Tables::new(&object)?;
         clock.set_units(&object, tables.processors())?;
@@ -125,7 +123,10 @@ impl Xdp {
     pub fn observed(&self) -> Option<Forwarding> {
         let wanted = self.wanted.clone()?;
         let array = wanted.attach.root_array.as_ref();
-        let entered = self.root.as_ref().is_none_or(|r| array.is_some_and(|a| r.is_intact(a)));
+        let entered = self
+            .root
+            .as_ref()
+            .is_none_or(|r| array.is_some_and(|a| r.is_intact(a)));
         let attached = self.attached.values().all(Attachment::is_intact);
         (attached && entered).then_some(wanted)
     }
@@ -199,150 +200,33 @@ impl Xdp {
             ..Facts::default()
         };
         facts.sites = self.sites(&wanted.interfaces, wanted, problems);
+        let entrances = facts.sites.clone();
         facts.read(rtnl, wanted).await?;
+        let exits = facts.routes.values().map(|r| r.interface);
+        let exits: BTreeSet<u32> = exits.filter(|i| !wanted.interfaces.contains(i)).collect();
+        facts.sites.extend(self.sites(&exits, wanted, &mut Vec::new()));
         self.found = facts.resolve(wanted, self.clock.unit());
         problems.append(&mut self.found.problems.clone());
         match &wanted.attach.root_array {
             Some(array) => {
-                self.attach(&BTreeMap::new(), wanted, problems);
+                self.attach(&BTreeMap::new(), &BTreeMap::new(), wanted, problems);
                 self.enter(array, problems);
             }
             None => {
                 self.leave_array();
-                self.attach(&facts.sites, wanted, problems);
+                self.attach(&entrances, &facts.sites, wanted, problems);
+                self.open_exits(&facts.sites, wanted, problems);
             }
         }
-        self.write(wanted).await?;
+        // Whatever is in force goes on, also when what is wanted now cannot be.
+        if let Err(error) = self.write(wanted).await {
+            problems.push(format!("{error:#}"));
+        }
         if !wanted.vips.is_empty() {
             self.clock.lease(&self.object, LEASE)?;
         }
         self.ask(rtnl).await;
         Ok(())
-    }
-
-    /// Where the program for each of these interfaces goes.
-    fn sites(
-        &self,
-        interfaces: &BTreeSet<u32>,
-        wanted: &Forwarding,
-        problems: &mut Vec<String>,
-    ) -> BTreeMap<u32, Site> {
-        let strips = |l: &Link| ethtool::strips_vlan_tags(&l.name).unwrap_or(true);
-        let mut sites = BTreeMap::new();
-        for index in interfaces {
-            // One that is gone is the election's to say.
-            let Some(link) = self.links.get(index) else { continue };
-            match place::place(link, &self.links, wanted.attach.mode, strips) {
-                Ok(site) => drop(sites.insert(*index, site)),
-                Err(why) => problems.push(why),
-            }
-        }
-        sites
-    }
-
-    /// Hands what is passed to the program that is pinned at `next`, and to the one that takes its place there.
-    fn follow(&mut self, next: Option<&str>, problems: &mut Vec<String>) -> Result<(), ObjectError> {
-        let globals = Globals {
-            chain: next.is_some(),
-            ..self.object.globals()
-        };
-        if globals != self.object.globals() {
-            self.replace(globals)?;
-            self.next = None;
-        }
-        let Some(path) = next else { return Ok(()) };
-        match Next::open(path) {
-            Ok(next) if self.next.as_ref().is_some_and(|n| n.is(&next)) => {}
-            Ok(next) => match next.put_into(&mut self.object) {
-                Ok(()) => self.next = Some(next),
-                Err(why) => problems.push(why),
-            },
-            Err(why) => problems.push(why),
-        }
-        Ok(())
-    }
-
-    fn leave_array(&mut self) {
-        if let Some(root) = self.root.take() {
-            root.leave();
-        }
-    }
-
-    /// Has the program in the array.
-    fn enter(&mut self, array: &RootArray, problems: &mut Vec<String>) {
-        if self.root.as_ref().is_some_and(|r| r.is_intact(array)) || !self.has_claimed(array) {
-            return;
-        }
-        self.leave_array();
-        match Root::enter(&mut self.object, array) {
-            Ok(root) => {
-                tracing::info!("the XDP program is in {}", chain::shown(array));
-                self.root = Some(root);
-                self.read_traces();
-            }
-            Err(why) => problems.push(why),
-        }
-    }
-
-    /// Has the program on exactly these places.
-    fn attach(&mut self, sites: &BTreeMap<u32, Site>, wanted: &Forwarding, problems: &mut Vec<String>) {
-        let places: BTreeMap<u32, &Site> = sites.values().map(|s| (s.interface, s)).collect();
-        let mode = wanted.attach.mode;
-        let keep = |index: &u32, a: &mut Attachment| {
-            places.get(index).is_some_and(|s| s.generic.is_none() || a.mode == XdpMode::Generic)
-                && (mode != spec::XdpMode::Native || a.mode == XdpMode::Native)
-                && a.is_intact()
-        };
-        let gone: Vec<u32> = {
-            let attached = &mut self.attached;
-            attached.iter_mut().filter_map(|(i, a)| (!keep(i, a)).then_some(*i)).collect()
-        };
-        for index in gone {
-            self.detach(index);
-        }
-        // From the bottom up: the kernel takes no program below another one.
-        let mut order: Vec<&Site> = places.into_values().collect();
-        order.sort_by_key(|s| self.links.get(&s.interface).is_some_and(|l| l.vlan.is_some()));
-        for site in order {
-            if !self.attached.contains_key(&site.interface)
-                && let Err(error) = self.attach_one(site, mode)
-            {
-                match error {
-                    AttachError::Gone(_) => {}
-                    error => problems.push(error.to_string()),
-                }
-            }
-        }
-    }
-
-    fn attach_one(&mut self, site: &Site, mode: spec::XdpMode) -> Result<(), AttachError> {
-        let ours: Vec<u32> = self.attached.values().filter_map(Attachment::program).collect();
-        let mut made = Attachment::make(&mut self.object, site, &self.links, mode, &ours);
-        if let Err(AttachError::OursAbove(_, above)) = &made {
-            // It is put back in the next turn.
-            self.detach(*above);
-            made = Attachment::make(&mut self.object, site, &self.links, mode, &ours);
-        }
-        let made = made?;
-        match &made.why {
-            None => tracing::info!(interface = site.name, "the XDP program is attached, native"),
-            Some(why) => tracing::warn!(
-                interface = site.name,
-                why,
-                "the XDP program is attached, {}",
-                made.mode.name()
-            ),
-        }
-        self.attached.insert(site.interface, made);
-        self.read_traces();
-        Ok(())
-    }
-
-    fn detach(&mut self, index: u32) {
-        if let Some(attachment) = self.attached.remove(&index) {
-            tracing::info!(interface = attachment.site.name, "the XDP program is detached");
-            attachment.detach();
-        }
     }
 
     /// Writes the tables if anything in them changed.
@@ -395,11 +279,6 @@ impl Xdp {
         self.tables.settle().await;
     }
 
-    /// Whether there is something to forward.
-    pub fn is_wanted(&self) -> bool {
-        self.wanted.is_some()
-    }
-
     /// Whether a change of this neighbour concerns a backend.
     pub fn watches(&self, interface: u32, address: IpAddr) -> bool {
         self.found.watched.contains_key(&(interface, address))
@@ -423,99 +302,5 @@ impl Xdp {
     /// What keeps the program on its interfaces.
     pub fn held(&self) -> Vec<Arc<OwnedFd>> {
         self.attached.values().map(Attachment::link).collect()
-    }
-
-    /// What `status` shows. Counters that cannot be read are zero, which is said in the log.
-    pub fn view(&mut self) -> Option<XdpView> {
-        let wanted = self.wanted.clone()?;
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mut view = XdpView {
-            read_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
-            interfaces: self.attached.values().map(interface_view).collect(),
-            trace: self.object.globals().trace,
-            flows: self.flows(),
-            next: self.next.as_ref().map(|n| n.path().to_owned()),
-            root_array: self.root.as_ref().and(self.claimed.as_ref()).map(chain::shown),
-            ..XdpView::default()
-        };
-        view.services = wanted.services.values().map(|s| self.forwarder(s)).collect();
-        view.backends = self.numbers.backends().map(|(n, key)| self.backend(n, key)).collect();
-        for reason in Reason::ALL {
-            let count = self.tables.reason(&self.object, *reason).unwrap_or_default();
-            let list = match reason.verdict() {
-                Verdict::Pass => &mut view.passed,
-                Verdict::Drop => &mut view.dropped,
-                Verdict::Answer => &mut view.answered,
-            };
-            if count > 0 {
-                list.insert(reason.name().to_owned(), count);
-            }
-        }
-        Some(view)
-    }
-
-    fn flows(&mut self) -> Option<FlowsView> {
-        let now = Instant::now();
-        if let Some((at, view)) = self.counted
-            && now.duration_since(at) < COUNT
-        {
-            return Some(view);
-        }
-        let (probation, established) = self.tables.flows()?;
-        let view = FlowsView {
-            probation,
-            established,
-            room: (flow::SETS * flow::WAYS) as u64,
-        };
-        self.counted = Some((now, view));
-        Some(view)
-    }
-
-    fn forwarder(&self, s: &Forwarder) -> ForwarderView {
-        let number = self.numbers.services().find(|(_, key)| **key == s.key);
-        let traffic = number.and_then(|(n, _)| self.tables.service(&self.object, n).ok());
-        let member = |b: &lb_common::plan::Backend| MemberView {
-            address: b.address,
-            weight: b.weight,
-            up: b.up,
-        };
-        ForwarderView {
-            key: s.key,
-            method: s.method.name().to_owned(),
-            affinity: s.affinity.map(|p| p.timeout.as_secs()),
-            traffic: traffic.unwrap_or_default().into(),
-            backends: s.backends.iter().map(member).collect(),
-        }
-    }
-
-    fn backend(&self, number: u16, key: &BackendKey) -> BackendView {
-        let traffic = self.tables.backend(&self.object, number).unwrap_or_default();
-        let reach = self.found.resolved.backends.get(&(key.address, key.method));
-        BackendView {
-            address: key.address,
-            method: key.method.name().to_owned(),
-            way: self.way(reach.copied().unwrap_or_default()),
-            traffic: traffic.into(),
-        }
-    }
-
-    fn way(&self, reach: Reach) -> String {
-        match reach {
-            Reach::Local => "this node".into(),
-            Reach::Unresolved => "its MAC address is not known".into(),
-            Reach::OnLink(hop) => match self.links.get(&hop.ifindex) {
-                Some(link) => format!("{} on {}", hop.mac, link.name),
-                None => format!("{} on interface {}", hop.mac, hop.ifindex),
-            },
-        }
-    }
-}
-
-fn interface_view(a: &Attachment) -> InterfaceView {
-    InterfaceView {
-        name: a.site.name.clone(),
-        mode: a.mode.name().to_owned(),
-        why: a.why.clone(),
-        program: a.program(),
     }
 }

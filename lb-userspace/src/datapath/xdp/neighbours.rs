@@ -153,9 +153,7 @@ impl Facts {
             ));
         }
         let neighbour = self.neighbours.get(&(link.index, next));
-        found
-            .watched
-            .insert((link.index, next), freshness(neighbour));
+        found.watched.insert((link.index, next), freshness(neighbour));
         found.egress.insert(link.index);
         let Some(mac) = neighbour.and_then(Neighbour::usable) else {
             return Ok(Reach::Unresolved);
@@ -170,8 +168,17 @@ impl Facts {
     }
 
     /// A frame keeps its VLAN tags, so what comes in on one VLAN can only leave on the same.
-    fn same_network(&self, address: IpAddr, vips: &BTreeSet<IpAddr>, forwarding: &Forwarding) -> Result<(), String> {
-        let Some(out) = self.routes.get(&address).and_then(|r| self.links.get(&r.interface)) else {
+    fn same_network(
+        &self,
+        address: IpAddr,
+        vips: &BTreeSet<IpAddr>,
+        forwarding: &Forwarding,
+    ) -> Result<(), String> {
+        let Some(out) = self
+            .routes
+            .get(&address)
+            .and_then(|r| self.links.get(&r.interface))
+        else {
             return Ok(());
         };
         let tags = |index: u32| self.sites.get(&index).map_or(0, |s| s.vlan);
@@ -180,7 +187,10 @@ impl Facts {
                 continue;
             };
             if tags(*interface) != tags(out.index) {
-                let name = self.links.get(interface).map_or("its interface", |l| l.name.as_str());
+                let name = self
+                    .links
+                    .get(interface)
+                    .map_or("its interface", |l| l.name.as_str());
                 return Err(format!(
                     "the real server {address} is on {}, and the virtual IP {vip} on {name}: the XDP program leaves VLAN \
                      tags as they are and cannot forward from one VLAN to another; use `datapath: ipvs`",
@@ -197,5 +207,206 @@ fn freshness(neighbour: Option<&Neighbour>) -> Freshness {
         Some((Some(_), NeighbourState::Reachable | NeighbourState::Permanent)) => Freshness::Fresh,
         Some((Some(_), _)) => Freshness::Stale,
         Some((None, _)) | None => Freshness::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::rtnl::Vlan;
+    use lb_common::abi::hash::Key;
+    use lb_common::model::{MacAddr, Protocol, ServiceKey};
+    use lb_common::plan::{Backend, Forwarder};
+    use lb_common::spec::XdpAttach;
+
+    const VIP: &str = "10.0.0.100";
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn link(index: u32, name: &str, mac: Option<u8>) -> Link {
+        Link {
+            index,
+            name: name.into(),
+            mac: mac.map(|last| MacAddr([2, 0, 0, 0, 0, last])),
+            up: true,
+            running: true,
+            loopback: false,
+            ethernet: mac.is_some(),
+            mtu: 1500,
+            kind: None,
+            alias: None,
+            master: None,
+            vlan: None,
+            xdp: None,
+        }
+    }
+
+    fn neighbour(address: &str, state: NeighbourState) -> Neighbour {
+        Neighbour {
+            ip: ip(address),
+            mac: (state != NeighbourState::Incomplete).then_some(MacAddr([2, 0, 0, 0, 0, 99])),
+            state,
+        }
+    }
+
+    /// A host with `eth0` (2), `eth0.100` (3, natively on `eth0`) and `wg0` (4), and a way to each kind of backend.
+    fn facts() -> Facts {
+        let vlan = Link {
+            vlan: Some(Vlan { id: 100, parent: 2 }),
+            ..link(3, "eth0.100", Some(1))
+        };
+        let links = [link(2, "eth0", Some(1)), vlan, link(4, "wg0", None)];
+        let site = |vlan| Site {
+            interface: 2,
+            name: "eth0".into(),
+            vlan,
+            generic: None,
+        };
+        let route = |interface, via: Option<&str>| Route {
+            interface,
+            via: via.map(ip),
+            source: Some(ip("10.0.0.1")),
+            kind: RouteKind::Unicast,
+            metric: 0,
+        };
+        Facts {
+            links: links.into_iter().map(|l| (l.index, l)).collect(),
+            sites: [(2, site(0)), (3, site(100))].into(),
+            own: [ip("10.0.0.1")].into(),
+            routes: [
+                (ip("10.0.0.2"), route(2, None)),
+                (ip("10.0.0.3"), route(2, None)),
+                (ip("10.0.0.4"), route(2, None)),
+                (ip("10.1.0.2"), route(3, None)),
+                (ip("10.2.0.2"), route(2, Some("10.0.0.2"))),
+                (ip("10.3.0.2"), route(4, None)),
+            ]
+            .into(),
+            neighbours: [
+                (
+                    (2, ip("10.0.0.2")),
+                    neighbour("10.0.0.2", NeighbourState::Reachable),
+                ),
+                ((2, ip("10.0.0.3")), neighbour("10.0.0.3", NeighbourState::Stale)),
+                (
+                    (2, ip("10.0.0.4")),
+                    neighbour("10.0.0.4", NeighbourState::Incomplete),
+                ),
+                (
+                    (3, ip("10.1.0.2")),
+                    neighbour("10.1.0.2", NeighbourState::Reachable),
+                ),
+            ]
+            .into(),
+        }
+    }
+
+    /// What is found of a backend of a virtual IP on that interface.
+    fn found(backend: &str, method: Method, vip_on: u32) -> (Reach, Found) {
+        let key = ServiceKey {
+            address: ip(VIP),
+            port: 6443,
+            protocol: Protocol::Tcp,
+        };
+        let forwarder = Forwarder {
+            key,
+            method,
+            affinity: None,
+            backends: vec![Backend {
+                address: ip(backend),
+                weight: 1,
+                up: true,
+            }],
+        };
+        let forwarding = Forwarding {
+            attach: XdpAttach::default(),
+            interfaces: [vip_on].into(),
+            vips: [(ip(VIP), vip_on)].into(),
+            services: [(key, forwarder)].into(),
+            key: Key::default(),
+        };
+        let found = facts().resolve(&forwarding, Duration::from_secs(4));
+        (found.resolved.backends[&(ip(backend), method)], found)
+    }
+
+    #[test]
+    fn the_way_to_each_kind_of_backend() {
+        use Method::{Direct, Tunnel};
+        let hop = |ifindex, source: &str| {
+            Reach::OnLink(Hop {
+                ifindex,
+                mac: MacAddr([2, 0, 0, 0, 0, 99]),
+                src_mac: MacAddr([2, 0, 0, 0, 0, 1]),
+                mtu: 1500,
+                source: Some(ip(source)),
+            })
+        };
+        let (on_link, unknown) = (hop(2, "10.0.0.1"), Reach::Unresolved);
+        let table = [
+            ("10.0.0.1", Direct, 2, Reach::Local, ""),
+            ("10.0.0.2", Direct, 2, on_link, ""),
+            ("10.0.0.3", Direct, 2, on_link, ""),
+            ("10.0.0.4", Direct, 2, unknown, ""),
+            ("10.1.0.2", Direct, 3, on_link, ""),
+            (
+                "10.1.0.2",
+                Direct,
+                2,
+                unknown,
+                "cannot forward from one VLAN to another",
+            ),
+            (
+                "10.0.0.2",
+                Direct,
+                3,
+                unknown,
+                "cannot forward from one VLAN to another",
+            ),
+            ("10.2.0.2", Direct, 2, unknown, "use `lbKind: TUN`"),
+            ("10.2.0.2", Tunnel, 2, on_link, ""),
+            ("10.3.0.2", Direct, 2, unknown, "no Ethernet header"),
+            ("10.9.0.2", Tunnel, 2, unknown, "no route leads to"),
+        ];
+        for (backend, method, vip_on, want, problem) in table {
+            let (reach, found) = found(backend, method, vip_on);
+            let case = format!("{backend} by {method:?} from interface {vip_on}: {found:?}");
+            assert_eq!(reach, want, "{case}");
+            match found.problems.as_slice() {
+                [] => assert_eq!(problem, "", "{case}"),
+                [one] => assert!(!problem.is_empty() && one.contains(problem), "{case}"),
+                _ => panic!("{case}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_unknown_or_stale_is_to_be_asked_for() {
+        for (backend, next, freshness) in [
+            ("10.0.0.2", "10.0.0.2", Freshness::Fresh),
+            ("10.0.0.3", "10.0.0.3", Freshness::Stale),
+            ("10.0.0.4", "10.0.0.4", Freshness::Unknown),
+        ] {
+            let (_, found) = found(backend, Method::Direct, 2);
+            assert_eq!(found.watched, [((2, ip(next)), freshness)].into());
+        }
+        let (_, tunnelled) = found("10.2.0.2", Method::Tunnel, 2);
+        assert_eq!(
+            tunnelled.watched,
+            [((2, ip("10.0.0.2")), Freshness::Fresh)].into(),
+            "the gateway"
+        );
+    }
+
+    #[test]
+    fn a_virtual_ip_has_its_interfaces_mac_address_and_tags() {
+        let (_, found) = found("10.1.0.2", Method::Direct, 3);
+        let face = Face {
+            mac: MacAddr([2, 0, 0, 0, 0, 1]),
+            vlan: 100,
+        };
+        assert_eq!(found.resolved.vips, [(ip(VIP), face)].into());
+        assert_eq!(found.resolved.stamp, Duration::from_secs(4));
     }
 }

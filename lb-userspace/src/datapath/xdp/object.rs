@@ -49,7 +49,9 @@ pub enum ObjectError {
         words: String,
     },
     /// The object is not the one that this binary was written for.
-    #[error("the eBPF object in this binary has no {0}: it was built from another revision; run `cargo xtask build`")]
+    #[error(
+        "the eBPF object in this binary has no {0}: it was built from another revision; run `cargo xtask build`"
+    )]
     Lacks(&'static str),
     /// Anything else, with all its causes.
     #[error("{doing}: {causes}")]
@@ -135,7 +137,7 @@ impl Object {
             let mut ebpf = parse(self.globals, &mut on_maps_of(&pins))?;
             verify(&mut ebpf, XDP_PROGRAM_FRAGS)?;
             if let Some(next) = &self.next {
-                put_next(&ebpf, next.as_fd()).map_err(|e| next_failed(&e))?;
+                put_next(&ebpf, abi::map::NEXT_FRAGS, next.as_fd()).map_err(|e| next_failed(&e))?;
             }
             self.frags = Some(ebpf);
         }
@@ -176,8 +178,9 @@ impl Object {
 
     /// Lets the programs hand what they pass to `next`. They do so only when loaded with [`Globals::chain`].
     pub fn set_next(&mut self, next: BorrowedFd<'_>) -> io::Result<()> {
-        for ebpf in [Some(&self.ebpf), self.frags.as_ref()].into_iter().flatten() {
-            put_next(ebpf, next)?;
+        put_next(&self.ebpf, abi::map::NEXT, next)?;
+        if let Some(frags) = &self.frags {
+            put_next(frags, abi::map::NEXT_FRAGS, next)?;
         }
         self.next = Some(next.try_clone_to_owned()?);
         Ok(())
@@ -229,8 +232,8 @@ fn parse(globals: Globals, loader: &mut EbpfLoader<'_>) -> Result<Ebpf, ObjectEr
         .map_err(|e| loading(&e))
 }
 
-fn put_next(ebpf: &Ebpf, next: BorrowedFd<'_>) -> io::Result<()> {
-    let array = map_fd(ebpf, abi::map::NEXT).map_err(io::Error::other)?;
+fn put_next(ebpf: &Ebpf, array: &'static str, next: BorrowedFd<'_>) -> io::Result<()> {
+    let array = map_fd(ebpf, array).map_err(io::Error::other)?;
     bpf::set_program(array, 0, next)
 }
 

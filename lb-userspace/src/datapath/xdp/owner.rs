@@ -3,7 +3,7 @@ use crate::sys::bpf::{self, ProgramInfo};
 use crate::sys::rtnl::XdpOn;
 use std::fmt;
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// A program of somebody else's, as far as it can be found out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,8 +16,8 @@ pub struct Owner {
     pub program: Option<ProgramInfo>,
     /// The link that holds it there, where one does; the same.
     pub link: Option<u32>,
-    /// How long ago it was loaded.
-    pub age: Option<Duration>,
+    /// When it was loaded.
+    pub since: Option<SystemTime>,
 }
 
 impl Owner {
@@ -26,16 +26,17 @@ impl Owner {
         let program = bpf::program_by_id(on.program)
             .and_then(|fd| bpf::program_info(fd.as_fd()))
             .ok();
-        let age = program.as_ref().and_then(|p| {
+        let since = program.as_ref().and_then(|p| {
             let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).ok()?;
-            Duration::from(now).checked_sub(Duration::from_nanos(p.loaded_ns))
+            let age = Duration::from(now).checked_sub(Duration::from_nanos(p.loaded_ns))?;
+            SystemTime::now().checked_sub(age)
         });
         Self {
             interface: interface.to_owned(),
             on,
             program,
             link: bpf::xdp_link_on(index, on.program),
-            age,
+            since,
         }
     }
 }
@@ -50,12 +51,17 @@ impl fmt::Display for Owner {
             self.on.program
         )?;
         if let Some(p) = &self.program {
-            let name = if p.name.is_empty() { "without a name" } else { &p.name };
+            let name = if p.name.is_empty() {
+                "without a name"
+            } else {
+                &p.name
+            };
             write!(f, " ({name}), loaded by user {}", p.uid)?;
         }
-        if let Some(age) = self.age {
-            let whole = Duration::from_secs(age.as_secs());
-            write!(f, " {} ago", humantime::format_duration(whole))?;
+        if let Some(since) = self.since {
+            // To the minute: a sentence that changed each second would be news each second.
+            let time = humantime::format_rfc3339_seconds(since).to_string();
+            write!(f, " at {}Z", time.get(..16).unwrap_or(&time))?;
         }
         match self.link {
             Some(id) => write!(
@@ -94,12 +100,12 @@ mod tests {
                 loaded_ns: 0,
             }),
             link: Some(7),
-            age: Some(Duration::from_millis(125_400)),
+            since: Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_000_125_400)),
         };
         let text = owner.to_string();
         for part in [
             "eth0 has an XDP program of somebody else's already: native mode, program 42 (bpf_xdp_entry)",
-            "loaded by user 0 2m 5s ago, held by link 7: stop the process",
+            "loaded by user 0 at 2026-11-18T11:08Z, held by link 7: stop the process",
             "`xdp.next`",
         ] {
             assert!(text.contains(part), "{text}");
@@ -107,7 +113,11 @@ mod tests {
         owner.link = None;
         assert!(owner.to_string().contains("`ip link set dev eth0 xdp off`"));
         owner.program = None;
-        owner.age = None;
-        assert!(owner.to_string().contains("`bpftool prog show id 42` tells whose"));
+        owner.since = None;
+        assert!(
+            owner
+                .to_string()
+                .contains("`bpftool prog show id 42` tells whose")
+        );
     }
 }

@@ -85,12 +85,9 @@ fn below(
     let (mut device, mut tags) = (link, Vec::new());
     while let Some(vlan) = device.vlan {
         tags.push(vlan.id);
-        let parent = links.get(&vlan.parent).ok_or_else(|| {
-            format!(
-                "the device below {} is in another network namespace",
-                device.name
-            )
-        })?;
+        let parent = links
+            .get(&vlan.parent)
+            .ok_or_else(|| format!("the device below {} is in another network namespace", device.name))?;
         device = parent;
     }
     // The outermost tag is that of the device that was reached last.
@@ -191,8 +188,18 @@ mod tests {
         let links = host();
         let strips = |l: &Link| l.name == "veth0";
         match place(&links[&index], &links, mode, strips) {
-            Ok(Site { name, vlan, generic: None, .. }) => format!("{name} native vlan {vlan:#x}"),
-            Ok(Site { name, vlan, generic: Some(why), .. }) => {
+            Ok(Site {
+                name,
+                vlan,
+                generic: None,
+                ..
+            }) => format!("{name} native vlan {vlan:#x}"),
+            Ok(Site {
+                name,
+                vlan,
+                generic: Some(why),
+                ..
+            }) => {
                 assert_eq!(vlan, 0);
                 format!("{name} generic: {why}")
             }
@@ -211,12 +218,21 @@ mod tests {
             (6, "mv0 generic: mv0 is a macvlan device"),
             (7, "team0 generic: team0 is a team device"),
             (8, "tap0 native vlan 0x0"),
-            (9, "refused: the XDP program cannot be on wg0: its packets have no Ethernet header to rewrite (wireguard)"),
+            (
+                9,
+                "refused: the XDP program cannot be on wg0: its packets have no Ethernet header to rewrite (wireguard)",
+            ),
             (10, "eth0 native vlan 0x64"),
             (11, "eth0 native vlan 0x6400c8"),
-            (12, "eth0.100.200.300 generic: eth0.100.200.300 has more than 2 VLAN tags"),
+            (
+                12,
+                "eth0.100.200.300 generic: eth0.100.200.300 has more than 2 VLAN tags",
+            ),
             (13, "br0.5 generic: br0.5 is on br0"),
-            (14, "far generic: the device below far is in another network namespace"),
+            (
+                14,
+                "far generic: the device below far is in another network namespace",
+            ),
             (15, "veth0.7 generic: veth0 takes the VLAN tags out"),
         ];
         for (index, want) in table {
@@ -227,7 +243,10 @@ mod tests {
 
     #[test]
     fn what_the_file_says_of_the_mode_is_done_or_refused() {
-        assert_eq!(shown(2, XdpMode::Generic), "eth0 generic: mode: generic is in the file");
+        assert_eq!(
+            shown(2, XdpMode::Generic),
+            "eth0 generic: mode: generic is in the file"
+        );
         assert_eq!(shown(10, XdpMode::Native), "eth0 native vlan 0x64");
         for index in [5, 6, 7, 12, 13, 14, 15] {
             let found = shown(index, XdpMode::Native);

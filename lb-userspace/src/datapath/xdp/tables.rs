@@ -31,9 +31,7 @@ struct Written {
 
 impl Written {
     fn is(&self, image: &Image) -> bool {
-        let ring = |(i, ring): (usize, &Arc<Ring>)| {
-            matches!(self.rings.get(i), Some(Some(there)) if Arc::ptr_eq(there, ring))
-        };
+        let ring = |(i, ring): (usize, &Arc<Ring>)| matches!(self.rings.get(i), Some(Some(there)) if Arc::ptr_eq(there, ring));
         self.side.as_ref() == Some(&image.side) && image.rings.iter().enumerate().all(ring)
     }
 }
@@ -47,7 +45,9 @@ impl Tables {
         })?;
         let flows = Words::map(object.map_fd(abi::map::FLOWS)?, flow::SETS * flow::WAYS);
         let flows = flows
-            .inspect_err(|error| tracing::debug!(%error, "the table of flows cannot be mapped: it is not counted"))
+            .inspect_err(
+                |error| tracing::debug!(%error, "the table of flows cannot be mapped: it is not counted"),
+            )
             .ok();
         Ok(Self {
             active: 0,
@@ -66,7 +66,11 @@ impl Tables {
     /// Puts an image in force, between two packets. False where it is in force already.
     pub(super) async fn put(&mut self, object: &Object, image: &Image) -> Result<bool, ObjectError> {
         let [first, second] = &mut self.written;
-        let (current, next) = if self.active == 0 { (first, second) } else { (second, first) };
+        let (current, next) = if self.active == 0 {
+            (first, second)
+        } else {
+            (second, first)
+        };
         if current.is(image) {
             return Ok(false);
         }

@@ -9,7 +9,8 @@ const WIDTH: usize = 160;
 /// and the statistics are left out. Empty where there was no log.
 pub(super) fn digest(log: &str) -> String {
     let useful = |line: &&str| {
-        let line = line.trim();
+        // `;` alone: compiled code without a line of source.
+        let line = line.trim_matches([' ', ';']);
         !(line.is_empty() || is_registers(line) || is_statistics(line))
     };
     let mut kept: Vec<String> = log.lines().rev().filter(useful).take(LINES).map(cut).collect();
@@ -32,7 +33,9 @@ fn is_registers(line: &str) -> bool {
 }
 
 fn is_statistics(line: &str) -> bool {
-    line.starts_with("processed ") || line.starts_with("verification time ") || line.starts_with("stack depth ")
+    line.starts_with("processed ")
+        || line.starts_with("verification time ")
+        || line.starts_with("stack depth ")
 }
 
 fn cut(line: &str) -> String {
@@ -52,6 +55,7 @@ mod tests {
     fn the_verdict_its_instruction_and_its_source_line_are_kept() {
         let log = "\
 func#0 @0
+;
 0: R1=ctx() R10=fp0
 ; let data = ctx.data(); @ parse.rs:12
 0: (61) r2 = *(u32 *)(r1 +0)          ; R1=ctx() R2_w=pkt(r=0)
@@ -59,6 +63,7 @@ from 7 to 12: R0=0 R1=ctx() R2=pkt(r=0)
 ; let x = *(data as *const u8); @ parse.rs:13
 12: R1=ctx() R2=pkt(r=0)
 12: (71) r0 = *(u8 *)(r2 +0)
+;
 invalid access to packet, off=0 size=1, R2(id=0,off=0,r=0)
 R2 offset is outside of the packet
 verification time 412 usec
@@ -66,9 +71,13 @@ stack depth 0
 processed 3 insns (limit 1000000) max_states_per_insn 0 total_states 0 peak_states 0 mark_read 0
 ";
         let text = digest(log);
-        assert!(text.contains("; let x = *(data as *const u8); @ parse.rs:13\n"), "{text}");
+        assert!(
+            text.contains("; let x = *(data as *const u8); @ parse.rs:13\n"),
+            "{text}"
+        );
         assert!(text.contains("12: (71) r0 = *(u8 *)(r2 +0)\n"), "{text}");
         assert!(text.ends_with("R2 offset is outside of the packet"), "{text}");
+        assert!(text.lines().all(|l| l.trim() != ";"), "{text}");
         for left_out in ["R1=ctx() R2=pkt", "processed", "verification time", "stack depth"] {
             assert!(!text.contains(left_out), "{text}");
         }

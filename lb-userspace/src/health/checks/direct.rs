@@ -2,15 +2,17 @@
 //!
 //! A controller whose cplb was stopped still answers on its own address. It no longer has the virtual IP, and every
 //! connection that a director sent there would hang.
+use super::Verdict;
 use crate::sys::direct::{Answer, Path, ask};
 use crate::sys::rtnl::{Route, RouteKind, Rtnl};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// Asks `server` for its answer to `vip`. A server that is this node, or behind a router (where direct routing cannot
-/// be), is not asked. The error is a sentence.
-pub(super) async fn probe(server: SocketAddr, vip: IpAddr, limit: Duration) -> Result<(), String> {
-    let Some(path) = path(server, vip).await? else {
+/// be), is not asked.
+pub(super) async fn probe(server: SocketAddr, vip: IpAddr, limit: Duration) -> Result<(), Verdict> {
+    let unknown = |why: String| Verdict::Unknown(format!("this node cannot ask it for {vip}: {why}"));
+    let Some(path) = path(server, vip).await.map_err(unknown)? else {
         return Ok(());
     };
     // From the range that Linux does not use for its own connections by default (32768-60999).
@@ -20,14 +22,14 @@ pub(super) async fn probe(server: SocketAddr, vip: IpAddr, limit: Duration) -> R
     let sequence = u32::from_be_bytes([c, d, a, b]);
     match ask(&path, from_port, sequence, limit).await {
         Ok(Answer::Accepts) => Ok(()),
-        Ok(Answer::Refuses) => Err(format!(
+        Ok(Answer::Refuses) => Err(Verdict::Dead(format!(
             "its node takes packets for {vip}, but nothing listens there on port {}",
             server.port()
-        )),
-        Ok(Answer::Silence) => Err(format!(
+        ))),
+        Ok(Answer::Silence) => Err(Verdict::Dead(format!(
             "it answers on its own address, but its node takes no packets for {vip}: does cplb run there, and is the address on dummyvip0?"
-        )),
-        Err(e) => Err(format!("asking it for {vip}: {e}")),
+        ))),
+        Err(e) => Err(unknown(e.to_string())),
     }
 }
 

@@ -1,57 +1,127 @@
-//! What a check does. A further kind is one file here and one arm in [`probe`].
+//! What a check does. A further kind is one file here and one arm in [`Prober`].
+mod connect;
+mod credentials;
 mod direct;
+mod exec;
+mod http;
+mod icmp;
 mod tcp;
+mod tls;
+mod trust;
+mod udp;
 
-use lb_common::health::Question;
-use lb_common::spec::{HealthCheck, HealthCheckKind, Spec, VirtualServer};
-use std::collections::BTreeMap;
+use super::targets::Target;
+use connect::Way;
+use lb_common::health::{Outcome, Probe};
+use std::future::Future;
 use std::time::Duration;
 
-/// One real server to be asked.
+/// What one try found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// Whom, and about which virtual IP.
-    pub question: Question,
-    /// How.
-    pub check: HealthCheck,
+pub(super) enum Verdict {
+    /// It answered as it should; perhaps with something that a person should know.
+    Good(Option<String>),
+    /// It answered, and should get nothing new. Why, as a sentence.
+    Unready(String),
+    /// It did not answer. Why, as a sentence.
+    Dead(String),
+    /// This node could not ask: that says nothing of the server. Why, as a sentence.
+    Unknown(String),
 }
 
-/// Everything in `spec` that is to be asked. Two virtual servers with one question ask once, the first one's way.
-pub(super) fn targets(spec: &Spec) -> BTreeMap<Question, Target> {
-    let mut out = BTreeMap::new();
-    if !spec.enabled {
-        return out;
-    }
-    let checked = |vs: &&VirtualServer| vs.health_check.kind != HealthCheckKind::None;
-    for vs in spec.virtual_servers.iter().filter(checked) {
-        for server in &vs.real_servers {
-            let question = vs.question(server);
-            out.entry(question).or_insert_with(|| Target {
-                question,
-                check: vs.health_check.clone(),
-            });
+impl Verdict {
+    /// As the gate takes it; `None`: there is nothing to take.
+    pub(super) const fn outcome(&self) -> Option<Outcome> {
+        match self {
+            Self::Good(_) => Some(Outcome::Good),
+            Self::Unready(_) => Some(Outcome::Unready),
+            Self::Dead(_) => Some(Outcome::Dead),
+            Self::Unknown(_) => None,
         }
     }
-    out
+
+    /// What it says besides.
+    pub(super) fn words(&self) -> Option<&str> {
+        match self {
+            Self::Good(note) => note.as_deref(),
+            Self::Unready(why) | Self::Dead(why) | Self::Unknown(why) => Some(why),
+        }
+    }
 }
 
-/// Asks once. The error says what went wrong in words.
-pub(super) async fn probe(target: &Target) -> Result<Duration, String> {
-    let started = crate::clock::now();
-    let limit = target.check.timeout;
-    let outcome = match target.check.kind {
-        HealthCheckKind::Tcp => tokio::time::timeout(limit, tcp::probe(target.question.0)).await,
-        HealthCheckKind::None => return Ok(Duration::ZERO),
-    };
-    match outcome {
-        Ok(Ok(())) => {
-            let latency = crate::clock::now().saturating_since(started);
-            if let (server, Some(vip)) = target.question {
-                direct::probe(server, vip, limit).await?;
+/// Asks one target, and keeps between two tries what need not be made again.
+#[derive(Debug)]
+pub(super) struct Prober {
+    target: Target,
+    way: Way,
+    shaker: Option<tls::Shaker>,
+    asker: Option<http::Asker>,
+}
+
+impl Prober {
+    pub(super) fn new(target: Target) -> Self {
+        let (shaker, asker) = match &target.check.probe {
+            Probe::Tls(t) => (Some(tls::Shaker::new(t, &[])), None),
+            Probe::Http(h) => (None, Some(http::Asker::new(h))),
+            Probe::Https(both) => (
+                Some(tls::Shaker::new(&both.0, http::PROTOCOLS)),
+                Some(http::Asker::new(&both.1)),
+            ),
+            Probe::Tcp | Probe::Exec(_) | Probe::Icmp | Probe::Udp(_) | Probe::None => (None, None),
+        };
+        let way = Way {
+            to: target.at,
+            source: target.check.source,
+            mark: target.check.mark,
+        };
+        Self {
+            target,
+            way,
+            shaker,
+            asker,
+        }
+    }
+
+    /// Asks once; with how long the answer of a server that is well took.
+    pub(super) async fn ask(&mut self) -> (Verdict, Duration) {
+        let started = crate::clock::now();
+        let verdict = self.probe().await;
+        let took = crate::clock::now().saturating_since(started);
+        let limit = self.target.check.timeout;
+        match (&verdict, self.target.vip) {
+            (Verdict::Good(_), Some(vip)) => match direct::probe(self.target.server, vip, limit).await {
+                Ok(()) => (verdict, took),
+                Err(why) => (why, took),
+            },
+            _ => (verdict, took),
+        }
+    }
+
+    async fn probe(&mut self) -> Verdict {
+        let limit = self.target.check.timeout;
+        let way = self.way;
+        match (&self.target.check.probe, &mut self.shaker, &mut self.asker) {
+            (Probe::Tls(_), Some(shaker), _) => within(limit, tls::probe(shaker, &way)).await,
+            (Probe::Http(_), _, Some(asker)) => within(limit, http::plain(asker, &way)).await,
+            (Probe::Https(_), Some(shaker), Some(asker)) => {
+                within(limit, http::secure(shaker, asker, &way)).await
             }
-            Ok(latency)
+            (Probe::Icmp, _, _) => within(limit, icmp::probe(&way)).await,
+            // These two know when their time is over.
+            (Probe::Udp(udp), _, _) => udp::probe(udp, &way, limit).await,
+            (Probe::Exec(c), _, _) => exec::probe(c, self.target.server, &self.target.service, limit).await,
+            (Probe::None, _, _) => Verdict::Good(None),
+            // The helpers of the others were made with their probe.
+            (Probe::Tcp | Probe::Tls(_) | Probe::Http(_) | Probe::Https(_), _, _) => {
+                within(limit, tcp::probe(&way)).await
+            }
         }
-        Ok(Err(e)) => Err(e.to_string()),
-        Err(_) => Err(format!("no answer within {limit:?}")),
+    }
+}
+
+async fn within(limit: Duration, asks: impl Future<Output = Verdict>) -> Verdict {
+    match tokio::time::timeout(limit, asks).await {
+        Ok(verdict) => verdict,
+        Err(_) => Verdict::Dead(format!("no answer within {limit:?}")),
     }
 }

@@ -24,13 +24,14 @@ impl Engine {
                     instances,
                     sync_groups,
                 } => self.reload(now, instances, &sync_groups),
-                Command::Weight { instance, weight } => {
+                Command::Outside { instance, outside } => {
                     let found = self
                         .members
                         .iter_mut()
                         .find(|m| m.spec.name == instance && !m.removed);
                     if let Some(m) = found {
-                        m.set_outside_weight(now, &mut self.router, weight);
+                        // A fault takes its sockets away, or gives them back.
+                        self.host_changed |= m.set_outside(now, &mut self.router, outside);
                         self.publisher.touch();
                     }
                 }

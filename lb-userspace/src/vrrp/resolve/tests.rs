@@ -1,7 +1,7 @@
 //! Which interface and which source, host by host.
 use super::*;
 use lb_common::model::{AdvertInterval, Priority, Version, Vrid};
-use lb_common::spec::{Announce, ChecksumForm, TrackInterface};
+use lb_common::spec::{Announce, ChecksumForm, Track, Tracked};
 use std::time::Duration;
 
 fn instance(interface: InterfaceSelector, vips: &[&str]) -> Instance {
@@ -20,6 +20,7 @@ fn instance(interface: InterfaceSelector, vips: &[&str]) -> Instance {
         checksum: ChecksumForm::PseudoHeader,
         announce: Announce::default(),
         track: Vec::new(),
+        notify: Vec::new(),
         address_label: 0,
     }
 }
@@ -208,8 +209,8 @@ fn what_is_tracked_is_a_fault_or_a_weight() {
     let t = table((links, addresses, defaults));
     let with = |items: &[(&str, i16)]| {
         let mut i = auto("192.0.2.100/24");
-        let item = |(name, weight): &(&str, i16)| TrackInterface {
-            interface: (*name).to_owned(),
+        let item = |(name, weight): &(&str, i16)| Track {
+            what: Tracked::Interface((*name).to_owned()),
             weight: *weight,
         };
         i.track = items.iter().map(item).collect();

@@ -119,7 +119,7 @@ impl Frame {
     }
 
     /// The same frame to another MAC address.
-    pub(crate) fn to_mac(mut self, mac: [u8; 6]) -> Self {
+    pub(crate) fn sent_to(mut self, mac: [u8; 6]) -> Self {
         self.0[..6].copy_from_slice(&mac);
         self
     }

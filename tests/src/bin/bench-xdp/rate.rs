@@ -120,7 +120,10 @@ fn section(figures: &BTreeMap<(Who, u32), Vec<f64>>, said: &str) -> Section {
     for who in Who::ALL {
         let mut row = Row::new(who.name());
         let mut met = true;
-        for (flows, rate, share) in [(0, "1 flow", "of bare"), (MANY, "65,536 flows", "of bare ")] {
+        for (flows, rate, share) in [
+            (0, "1 flow", "of bare"),
+            (MANY, "65,536 flows", "of bare, 65,536 flows"),
+        ] {
             let (Some(own), Some(bare)) = (spread(who, flows), spread(Who::Bare, flows)) else {
                 continue;
             };

@@ -27,6 +27,7 @@ enum Cell {
 }
 
 const REACH: &str = "reach";
+const NOT_MEASURED: &str = "notMeasured";
 
 impl Section {
     pub(crate) fn new(key: &'static str, title: &str, rows: Vec<Row>) -> Self {
@@ -53,6 +54,16 @@ impl Section {
         let rows: Vec<Vec<String>> = self.rows.iter().map(|row| row.columns(&head)).collect();
         let head: Vec<&str> = head.iter().map(String::as_str).collect();
         format!("{}:\n{}", self.title, table(&head, &rows))
+    }
+
+    /// Rows that could not be measured, and why.
+    pub(crate) fn not_measured(rows: Vec<Row>) -> Self {
+        Self::new(NOT_MEASURED, "Not measured", rows)
+    }
+
+    /// Whether it is not such a list.
+    pub(crate) fn is_measured(&self) -> bool {
+        self.key != NOT_MEASURED
     }
 
     /// For programs.
@@ -106,10 +117,27 @@ impl Row {
         let mut row = Map::new();
         row.insert("work".into(), json!(self.name));
         for (label, cell) in &self.cells {
-            row.insert(label.clone(), cell.json());
+            row.insert(camel(label), cell.json());
         }
         Value::Object(row)
     }
+}
+
+/// A column's name as a key of JSON: `of IPVS, 65,536 flows` is `ofIPVS65536Flows`.
+fn camel(label: &str) -> String {
+    let label = label.replace(',', "");
+    let words = label.split(|c: char| !c.is_ascii_alphanumeric());
+    let mut key = String::new();
+    for word in words.filter(|word| !word.is_empty()) {
+        let mut letters = word.chars();
+        if let Some(first) = letters.next().filter(|_| !key.is_empty()) {
+            key.push(first.to_ascii_uppercase());
+            key.push_str(letters.as_str());
+        } else {
+            key.push_str(word);
+        }
+    }
+    key
 }
 
 impl Cell {
@@ -153,6 +181,12 @@ pub(crate) fn print(sections: &[Section], as_json: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn columns_are_keys_too() {
+        assert_eq!(camel("of IPVS, 65,536 flows"), "ofIPVS65536Flows");
+        assert_eq!(camel("ratio"), "ratio");
+    }
 
     #[test]
     fn columns_of_any_row_are_there_and_the_reach_is_last() {

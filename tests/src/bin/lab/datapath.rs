@@ -35,11 +35,8 @@ pub(crate) fn choose(wanted: Wanted) -> Result<(Datapath, String)> {
         Wanted::Auto => match probe::ipvs() {
             Ok(()) => Ok((Datapath::Ipvs, "IPVS, which this kernel has".to_owned())),
             Err(why) => {
-                probe::xdp().with_context(|| format!("{why:#}, and no native XDP"))?;
-                Ok((
-                    Datapath::Xdp,
-                    format!("native XDP, since this kernel cannot do the other: {why:#}"),
-                ))
+                probe::xdp().with_context(|| why.to_string())?;
+                Ok((Datapath::Xdp, format!("native XDP, since {why}")))
             }
         },
     }

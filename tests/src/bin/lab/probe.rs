@@ -7,18 +7,19 @@ use lb_tests::topology::Lab;
 pub(crate) fn ipvs() -> Result<()> {
     let netns = Netns::new("probe")?;
     netns
-        .ip("link add cplb-probe type dummy\n")
-        .context("no dummy devices")?;
-    netns
         .output(&["ipvsadm", "--list", "--numeric"])
-        .context("no IPVS")?;
+        .context("this kernel has no IPVS")?;
+    netns
+        .ip("link add cplb-probe type dummy\n")
+        .context("this kernel has no dummy devices")?;
     netns
         .ip("link add cplb-br type bridge\nlink add cplb-a type veth peer name cplb-b\n")
-        .context("no bridge or veth")
+        .context("this kernel has no bridge or veth")
 }
 
 /// Programs that run natively on veth.
 pub(crate) fn xdp() -> Result<()> {
     let lab = Lab::builder().node("probe", &[]).native_xdp().build();
-    lab.map(drop).context("no XDP program on a veth")
+    lab.map(drop)
+        .context("this kernel takes no XDP program on a veth")
 }

@@ -7,10 +7,10 @@ use lb_tests::crowd::server::{self, Service};
 use lb_tests::crowd::{Crowd, Member, Plan, Reach, addresses};
 use lb_tests::daemon::Daemon;
 use lb_tests::topology::{Lab, Node};
-use lb_tests::wait;
+use lb_tests::{standing, wait};
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,12 @@ use std::time::Duration;
 /// Where the API servers listen.
 const PORT: u16 = 6443;
 /// A client that comes again is sent to the server it had, so different servers want different clients.
-const CLIENTS: u8 = 12;
+const CLIENTS: u8 = 16;
+/// And each step of the demonstration wants its own: one that had to leave its server in an earlier step stays where it
+/// was sent for as long as the file says (`persistenceTimeoutSeconds`), which the next holder does not know.
+const STEPS: u8 = 5;
+/// The first of their addresses.
+const FIRST_CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 122, 100));
 /// Long-lived connections, asked again and again while something happens.
 const ESTABLISHED: usize = 240;
 
@@ -46,6 +51,7 @@ pub(crate) struct Scene {
     config: String,
     datapath: Datapath,
     vip: IpAddr,
+    step: u8,
     lab: Lab,
 }
 
@@ -54,7 +60,7 @@ impl Scene {
     pub(crate) fn new(lab: Lab, datapath: Datapath, config: String) -> Result<Self> {
         let vip = IpAddr::from([192, 168, 122, 200]);
         let authority = Authority::new()?;
-        let more: String = sources()
+        let more: String = addresses(FIRST_CLIENT, STEPS * CLIENTS)
             .iter()
             .map(|source| format!("address add {source}/24 dev eth0\n"))
             .collect();
@@ -73,6 +79,7 @@ impl Scene {
             config,
             datapath,
             vip,
+            step: 0,
             lab,
         })
     }
@@ -171,6 +178,15 @@ impl Scene {
         })
     }
 
+    /// Waits until every controller finds the servers of all but `gone` well: connections that are made before stay where
+    /// they are for as long as their director remembers them, and no longer.
+    pub(crate) fn healthy(&self, gone: Option<&str>, limit: Duration) -> Result<()> {
+        let reachable = |node: &&Node| Some(node.name()) != gone;
+        let servers = self.lab.controllers().filter(reachable).map(Node::ipv4);
+        let servers = servers.collect::<Result<_>>()?;
+        standing::wait_healthy(self.lab.controllers().filter(reachable), &servers, limit)
+    }
+
     /// What `cplb status` says on a node.
     pub(crate) fn status(&self, name: &str) -> String {
         let said = self.lab.node(name).and_then(|node| cplb::run(node, &["status"]));
@@ -180,9 +196,21 @@ impl Scene {
         }
     }
 
+    /// Other clients from now on.
+    pub(crate) fn next_step(&mut self) {
+        self.step = (self.step + 1) % STEPS;
+    }
+
+    /// The client's addresses in this step.
+    fn clients(&self) -> Vec<IpAddr> {
+        let all = addresses(FIRST_CLIENT, STEPS * CLIENTS);
+        let first = usize::from(self.step) * usize::from(CLIENTS);
+        all.into_iter().skip(first).take(CLIENTS.into()).collect()
+    }
+
     fn crowd(&self, plan: Plan) -> Result<Crowd> {
         let reach = Reach {
-            sources: sources(),
+            sources: self.clients(),
             to: vec![SocketAddr::new(self.vip, PORT)],
             tls: Some(Arc::new(self.authority.client_config()?)),
         };
@@ -257,11 +285,6 @@ impl Scene {
             tail.iter().rev().for_each(|line| println!("    {line}"));
         }
     }
-}
-
-/// The client's further addresses.
-fn sources() -> Vec<IpAddr> {
-    addresses(IpAddr::from([192, 168, 122, 10]), CLIENTS)
 }
 
 /// The controllers' addresses, as `--backend` takes them.

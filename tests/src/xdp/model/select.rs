@@ -87,7 +87,7 @@ impl Model {
             return Ok(Choice {
                 backend,
                 new,
-                remembered: true,
+                remembered: false,
             });
         }
         let hash = match service.affinity {

@@ -16,7 +16,19 @@ fn a_router_that_lost_lingers_and_then_lets_go() {
         linger: Duration::ZERO,
         ..params()
     });
-    assert!(short(&rig.hear(PEER, 150)).starts_with("release, Active>Backup"));
+    assert!(short(&rig.hear(PEER, 150)).starts_with("advert 100, release, Active>Backup"));
+}
+
+#[test]
+fn a_router_that_yields_says_a_last_word_so_that_the_winner_announces() {
+    let mut loser = Rig::active(params());
+    assert!(short(&loser.hear(PEER, 150)).starts_with("advert 100, Active>Backup Better"));
+    // Behind a cut cable it was Active all along and heard nobody.
+    let mut winner = Rig::active(params());
+    assert_eq!(short(&winner.hear("10.0.0.3", 100)), "advert 100, announce");
+    // The rest of the loser's sync group says goodbye instead.
+    let mut winner = Rig::active(params());
+    assert_eq!(short(&winner.hear("10.0.0.3", 0)), "advert 100, announce");
 }
 
 #[test]

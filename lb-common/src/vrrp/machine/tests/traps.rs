@@ -117,7 +117,7 @@ fn t10_equal_priority_is_decided_by_the_address_and_our_own_packet_by_nobody() {
     let mut rig = Rig::active(params());
     assert_eq!(short(&rig.hear("10.0.0.3", 100)), "advert 100, announce");
     assert!(rig.hear(US, 255).is_empty() && rig.hear(US, 0).is_empty());
-    assert!(short(&rig.hear("10.0.0.21", 100)).starts_with("Active>Backup"));
+    assert!(short(&rig.hear("10.0.0.21", 100)).starts_with("advert 100, Active>Backup"));
     // A Backup router follows an equal one whatever its address is.
     let before = rig.until_timeout();
     rig.now += ms(700);
@@ -244,7 +244,7 @@ fn t22_weights_stay_within_1_and_254_and_never_move_an_owner() {
 fn a_weight_counts_in_the_election_at_once() {
     let mut rig = Rig::active(params());
     rig.give(Input::Weight(-60));
-    assert!(short(&rig.hear(PEER, 50)).starts_with("Active>Backup Better"));
+    assert!(short(&rig.hear(PEER, 50)).starts_with("advert 40, Active>Backup Better"));
     rig.give(Input::Weight(0));
     rig.now += ms(100);
     let before = rig.m.poll_timeout();
