@@ -1,6 +1,7 @@
 //! What the threads share: how many sessions there are and may be, and a letter box for each thread.
 use super::budget::Budget;
 use super::table::Table;
+use super::thaw::{Still, Thawed};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::OwnedFd;
 use std::io;
@@ -18,6 +19,10 @@ pub(super) enum Message {
     Table(Arc<Table>),
     /// A client that a busier thread has accepted, and its virtual server.
     Adopt(OwnedFd, u32),
+    /// Sessions of another process: go on with them.
+    Thaw(Vec<Thawed>),
+    /// Give up all sessions as they are and end.
+    Freeze(Sender<Vec<Still>>),
     /// Reset all sessions and end.
     Stop,
 }
@@ -109,6 +114,11 @@ impl Shared {
             self.leave();
         }
         room
+    }
+
+    /// One more, room or not.
+    pub(super) fn enter(&self) {
+        self.sessions.fetch_add(1, Relaxed);
     }
 
     /// One less.

@@ -202,6 +202,11 @@ impl Worker {
             match message {
                 Message::Table(table) => self.serve(table),
                 Message::Adopt(client, service) => self.adopt(client, service),
+                Message::Thaw(sessions) => self.thaw(sessions),
+                Message::Freeze(answer) => {
+                    self.stopping = true;
+                    let _ = answer.send(self.freeze());
+                }
                 Message::Stop => self.stop(),
             }
         }
@@ -223,7 +228,7 @@ impl Worker {
             table
                 .services
                 .get(&s.service)
-                .is_some_and(|t| !t.held && s.is_to(t.address))
+                .is_some_and(|t| !t.held && s.is_to(t.key.address))
         };
         for id in self.sessions.find(strayed) {
             self.end(id, true);
