@@ -38,7 +38,7 @@ pub(crate) fn set(config: &Config, flow: &Flow, number: u32) {
     let stamp = config.stamp();
     let (slot, class) = match flow::find(ways, hash) {
         Some(found) => (Some(found.slot(ways, hash)), word::class(found.word)),
-        None => (flow::victim(ways, hash, stamp), word::PROBATION),
+        None => (flow::room(ways, hash, stamp), word::PROBATION),
     };
     write(slot, word::word(hash, stamp, class, number));
 }
@@ -52,7 +52,7 @@ pub(crate) fn keep(config: &Config, flow: &Flow, number: u32) {
     let slot = match flow::find(ways, hash) {
         Some(found) if word::backend(found.word) == number => Some(found.slot(ways, hash)),
         Some(_) => None,
-        None => flow::victim(ways, hash, stamp),
+        None => flow::room(ways, hash, stamp),
     };
     write(slot, word::word(hash, stamp, word::ESTABLISHED, number));
 }

@@ -19,19 +19,13 @@ impl Found {
     }
 }
 
-/// Where a word with this hash is put if nothing speaks for another place, and looked for first.
-#[inline(always)]
-const fn first(hash: u64) -> usize {
-    (!(hash >> 16) & (WAYS as u64 - 1)) as usize
-}
-
 /// The word of this hash.
 ///
 /// Which of the places it is cannot be foretold, and a processor that guesses wrong waits until the word has come from
 /// memory. So the one where it most probably is comes first.
 #[inline(always)]
 pub(crate) fn find(ways: Ways, hash: u64) -> Option<Found> {
-    let way = first(hash);
+    let way = flow::first_of(hash);
     let word = ways.way(way).read();
     if flow::is_of(word, hash) {
         return Some(Found { way, word });
@@ -49,13 +43,25 @@ pub(crate) fn find(ways: Ways, hash: u64) -> Option<Found> {
 const EMPTY: u64 = 1 << 13;
 const ON_PROBATION: u64 = 1 << 12;
 
-/// The place that a new word may take: an empty one, else the oldest on probation, else the oldest established one if
-/// it is stale. Among equals the hash decides, so that what comes in a flood pushes out anything of the flood.
+/// The place that a new word may take, if any: `lb_common::abi::flow` says which.
 ///
-/// Computed without a branch for each way: which one it will be cannot be foretold, and a wrong guess of the processor
-/// costs more than all of it.
+/// Its own place is nearly always free for it, and looking at all eight costs a packet more than anything else. The rest
+/// is computed without a branch for each way: which one it will be cannot be foretold, and a wrong guess of the
+/// processor costs more than all of it.
 #[inline(always)]
-pub(crate) fn victim(ways: Ways, hash: u64, now: u64) -> Option<Slot> {
+pub(crate) fn room(ways: Ways, hash: u64, now: u64) -> Option<Slot> {
+    let slot = ways.way(flow::first_of(hash));
+    let there = slot.read();
+    if flow::class(there) == ESTABLISHED {
+        return victim(ways, hash, now);
+    }
+    (there < hash | flow::USED || flow::age(there, now) != 0).then_some(slot)
+}
+
+/// An empty place, else the oldest on probation, else the oldest established one if it is stale. Among equals the hash
+/// decides.
+#[inline(always)]
+fn victim(ways: Ways, hash: u64, now: u64) -> Option<Slot> {
     let turn = (hash >> 16) & (WAYS as u64 - 1);
     let mut best = 0;
     for way in 0..WAYS {

@@ -75,7 +75,7 @@ pub(crate) fn choose<const SHORT: bool>(
     let number = fresh::<SHORT>(config, flow, new)?;
     if traits.continues() && config.may_insert() {
         let stamp = config.stamp();
-        if let Some(slot) = known.or_else(|| flow::victim(ways, flow.hash, stamp)) {
+        if let Some(slot) = known.or_else(|| flow::room(ways, flow.hash, stamp)) {
             slot.write(word::word(flow.hash, stamp, word::PROBATION, number));
         }
         if !SHORT && flow.service.affinity != 0 {

@@ -42,6 +42,8 @@ pub mod program {
     pub const RETURN: &str = "floor_return";
     /// Floor: parses Ethernet, IPv4 and TCP and looks one array up.
     pub const LOOKUP: &str = "floor_lookup";
+    /// Floor: parses and looks at one cache line of a table as large as `FLOWS`.
+    pub const LINE: &str = "floor_line";
     /// Floor: rewrites both MAC addresses and returns `XDP_TX`.
     pub const BARE: &str = "bare_tx";
     /// Floor: drops.

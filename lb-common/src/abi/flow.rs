@@ -11,9 +11,16 @@
 //! makes a wrong answer a matter of 2^-36 for a flow that is not there, and the hash is keyed, so nobody can look for one.
 //!
 //! A set of eight words is a cache line. A flow is put there by its first packet that is no SYN, as [`PROBATION`]; its
-//! second one makes it [`ESTABLISHED`]. A new one takes an empty place, or the oldest on probation, or an established
-//! one that was not seen for [`STALE`]: packets with made-up sources come once, so they push each other out and nobody
-//! else.
+//! second one makes it [`ESTABLISHED`]. Each hash has a place of its own in its set ([`first_of`]), and what a new
+//! word finds there decides:
+//!
+//! - nothing, or one on probation that was not seen in this unit of time: it takes the place;
+//! - one on probation: the one with the higher tag gets the place. Two flows that take turns would else push each other
+//!   out for ever;
+//! - an established one: it takes another place of the set, an empty one, else the oldest on probation, else the oldest
+//!   established one that was not seen for [`STALE`].
+//!
+//! Packets with made-up sources come once, so they push each other out and nobody else.
 //!
 //! A fragment but the first has no ports, so `FRAGS` also keeps whose it is: the service's place in `SERVICE_STATS`.
 
@@ -51,6 +58,12 @@ pub const STAMPS: u64 = 1 << STAMP_BITS;
 #[inline(always)]
 pub const fn set_of(hash: u64) -> u32 {
     (hash & (SETS as u64 - 1)) as u32
+}
+
+/// A hash's own place in its set, where its word is looked for first.
+#[inline(always)]
+pub const fn first_of(hash: u64) -> usize {
+    (!(hash >> 16) & (WAYS as u64 - 1)) as usize
 }
 
 /// The place in `FRAGS` of a hash.

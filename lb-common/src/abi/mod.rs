@@ -38,7 +38,7 @@ pub const CONTROL_PROGRAM: &str = "cplb_control";
 /// The maps' names.
 pub mod map {
     /// [`super::State`], one.
-    pub const STATE: &str = ".bss.STATE";
+    pub const STATE: &str = "STATE";
     /// [`super::Side`], two.
     pub const SIDES: &str = "SIDES";
     /// [`super::Ring`], `2 * POOLS`.

@@ -154,3 +154,7 @@ fn tell(vs: &VirtualServer, choice: Choice, sentence: Option<&str>) {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "board/tests.rs"]
+mod tests;

@@ -5,9 +5,9 @@
 //! that a program that talks a lot neither blocks nor costs memory.
 #![expect(unsafe_code, reason = "what happens between fork and exec has no safe form")]
 
+use super::accounts::{self, User};
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::{Gid, Pid, Uid, User, getgrouplist};
-use std::ffi::CString;
+use nix::unistd::{Pid, Uid};
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
@@ -61,7 +61,7 @@ pub enum RunError {
     NotRoot(String),
     /// The list of users cannot be read.
     #[error("the list of users cannot be read")]
-    Users(#[source] nix::Error),
+    Users(#[source] io::Error),
     /// There is no such program, or it may not be run.
     #[error("{program} cannot be started: {error}")]
     Start {
@@ -241,17 +241,13 @@ fn account(user: Option<&str>) -> Result<Option<Account>, RunError> {
     if !root && user.is_none() {
         return Ok(None);
     }
-    let found = match name.parse::<u32>() {
-        Ok(uid) => User::from_uid(Uid::from_raw(uid))
-            .map_err(RunError::Users)?
-            .or_else(|| Some(bare(uid))),
-        Err(_) => User::from_name(name).map_err(RunError::Users)?,
-    };
+    let listed = accounts::user(name).map_err(RunError::Users)?;
+    let found = listed.or_else(|| name.parse().ok().map(bare));
     match found {
-        Some(user) if !root && user.uid == Uid::effective() => Ok(None),
+        Some(user) if !root && user.uid == Uid::effective().as_raw() => Ok(None),
         Some(_) if !root => Err(RunError::NotRoot(name.to_owned())),
-        Some(user) => Ok(Some(of(&user))),
-        None if user.is_none() || name == "nobody" => Ok(Some(of(&bare(NOBODY)))),
+        Some(user) => Ok(Some(of(&user)?)),
+        None if user.is_none() || name == "nobody" => Ok(Some(of(&bare(NOBODY))?)),
         None => Err(RunError::NoUser(name.to_owned())),
     }
 }
@@ -260,28 +256,17 @@ fn account(user: Option<&str>) -> Result<Option<Account>, RunError> {
 fn bare(uid: u32) -> User {
     User {
         name: String::new(),
-        passwd: CString::default(),
-        uid: Uid::from_raw(uid),
-        gid: Gid::from_raw(uid),
-        gecos: CString::default(),
-        dir: "/".into(),
-        shell: "/".into(),
+        uid,
+        gid: uid,
     }
 }
 
-fn of(user: &User) -> Account {
-    let own = user.gid;
-    let named = CString::new(user.name.as_str()).ok().filter(|n| !n.is_empty());
-    let groups = named.and_then(|n| getgrouplist(&n, own).ok());
-    Account {
-        uid: user.uid.as_raw(),
-        gid: own.as_raw(),
-        groups: groups
-            .unwrap_or_else(|| vec![own])
-            .iter()
-            .map(|g| g.as_raw())
-            .collect(),
-    }
+fn of(user: &User) -> Result<Account, RunError> {
+    Ok(Account {
+        uid: user.uid,
+        gid: user.gid,
+        groups: accounts::groups(user).map_err(RunError::Users)?,
+    })
 }
 
 #[cfg(test)]

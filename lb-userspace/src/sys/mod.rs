@@ -1,4 +1,5 @@
 //! The kernel, one facility a file.
+mod accounts;
 pub mod bpf;
 pub mod bpffs;
 pub mod command;

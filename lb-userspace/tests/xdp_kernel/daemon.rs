@@ -24,17 +24,17 @@ fn binary() -> String {
     path.to_string_lossy().into_owned()
 }
 
-fn run(net: &Net, extra: &str) -> Result<Daemon> {
+fn run(net: &Net, log: &str) -> Result<Daemon> {
     let a = net.lab.node("a")?;
     let services = format!(
         "  virtualServers:\n    - ipAddress: {VIP}\n      ports: [{PORT}]\n      datapath: xdp\n      lbAlgo: maglev\n      persistenceTimeoutSeconds: 0\n      \
-         lbKind: DR\n      healthCheck: {{type: none}}\n      realServers: [{{address: 10.0.0.2}}, {{address: 10.0.0.3}}]\n{extra}"
+         lbKind: DR\n      healthCheck: {{type: none}}\n      realServers: [{{address: 10.0.0.2}}, {{address: 10.0.0.3}}]\n"
     );
     let file = configuration(&[Instance::new(51, &[&format!("{VIP}/24")])], &services);
     let path = a.dir().join("cplb.yaml");
     std::fs::write(&path, file)?;
     let mut command = Command::new(binary());
-    command.args(["--log", "debug", "run", "--config"]).arg(&path);
+    command.args(["--log", log, "run", "--config"]).arg(&path);
     Daemon::start(a, "cplb", command)
 }
 
@@ -71,7 +71,7 @@ fn a_daemon_directs_says_so_and_leaves_nothing() -> Result<()> {
     }
     let net = Net::new()?;
     let _servers = [net.serve("b", VIP)?, net.serve("c", VIP)?];
-    let mut daemon = run(&net, "")?;
+    let mut daemon = run(&net, "debug")?;
     wait_until_it_directs(&net, &daemon)?;
     let status = wait::until("counters in the status", LIMIT, || {
         status(&net)
@@ -107,7 +107,7 @@ fn a_killed_daemons_program_directs_until_its_guardian_has_left() -> Result<()> 
     }
     let net = Net::new()?;
     let _servers = [net.serve("b", VIP)?, net.serve("c", VIP)?];
-    let mut daemon = run(&net, "")?;
+    let mut daemon = run(&net, "debug")?;
     wait_until_it_directs(&net, &daemon)?;
     let ours = program(&net)?.context("no program")?;
     daemon.signal(Signal::SIGKILL)?;
@@ -132,7 +132,7 @@ fn a_daemon_that_hangs_no_longer_directs() -> Result<()> {
     }
     let net = Net::new()?;
     let _servers = [net.serve("b", VIP)?, net.serve("c", VIP)?];
-    let daemon = run(&net, "")?;
+    let daemon = run(&net, "debug")?;
     wait_until_it_directs(&net, &daemon)?;
     // The client goes on sending here whatever becomes of the address.
     let a = net.lab.node("a")?;
@@ -158,7 +158,7 @@ fn what_is_in_the_way_is_in_the_status_and_in_the_plan_and_the_address_is_carrie
     let a = net.lab.node("a")?;
     let theirs = lb_tests::veth::attach(a.netns(), "eth0", lb_tests::veth::PASS)?;
     let _servers = [net.serve("b", VIP)?, net.serve("c", VIP)?];
-    let daemon = run(&net, "")?;
+    let daemon = run(&net, "debug")?;
     let said = wait::until("a problem in the status", LIMIT, || {
         let status = status(&net).ok()?;
         let first = status["kernel"]["problems"][0].as_str()?.to_owned();
@@ -185,4 +185,23 @@ fn what_is_in_the_way_is_in_the_status_and_in_the_plan_and_the_address_is_carrie
     assert!(plan.contains("~ xdp "), "{plan}");
     drop(theirs);
     wait_until_it_directs(&net, &daemon)
+}
+
+#[test]
+fn every_decision_is_a_line_of_the_log_when_the_filter_asks_for_it() -> Result<()> {
+    if let Some(why) = cannot() {
+        skip!("{why}");
+    }
+    let net = Net::new()?;
+    let _servers = [net.serve("b", VIP)?, net.serve("c", VIP)?];
+    let daemon = run(&net, "info,cplb::xdp=trace")?;
+    wait_until_it_directs(&net, &daemon)?;
+    let line = format!("10.0.0.9 to {VIP}: service ");
+    wait::until("lines of the program", LIMIT, || {
+        daemon.log().contains(&line).then_some(())
+    })
+    .with_context(|| daemon.log())?;
+    let status = status(&net)?;
+    assert_eq!(status["kernel"]["xdp"]["trace"], true, "{status}");
+    Ok(())
 }

@@ -125,7 +125,8 @@ fn a_real_server_that_is_not_on_the_link_is_a_problem_with_its_remedy() -> Resul
     let a = net.lab.node("a")?.netns();
     net.hold(VIP)?;
     net.direct(async |mut bench: Bench| {
-        a.ip("route add 10.9.0.0/24 via 10.0.0.2\n").unwrap();
+        a.ip("route add 10.9.0.0/24 via 10.0.0.2\nroute add prohibit 172.16.0.0/12\n")
+            .unwrap();
         let wanted = bench.holding(VIP, &["10.9.0.1", "172.16.0.1", "10.0.0.1"]).await;
         bench.set(&wanted).await;
         let said = bench.settle().await;

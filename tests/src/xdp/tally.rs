@@ -85,9 +85,10 @@ impl Tally {
         self.reasons.values().sum::<u64>() + forwarded.sum::<u64>()
     }
 
-    /// Packets of a reason.
-    pub fn of(&self, reason: Reason) -> u64 {
-        self.reasons.get(&(reason as u32)).copied().unwrap_or(0)
+    /// The reasons by name, on one line.
+    pub fn reasons(&self) -> String {
+        let said = |(reason, count): (&u32, &u64)| format!("{} {count}", name(*reason));
+        self.reasons.iter().map(said).collect::<Vec<_>>().join(", ")
     }
 
     /// Packets that went to backends.
@@ -96,12 +97,15 @@ impl Tally {
     }
 }
 
+fn name(reason: u32) -> &'static str {
+    let known = Reason::ALL.iter().find(|r| **r as u32 == reason);
+    known.map_or("unknown", |reason| reason.name())
+}
+
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (reason, count) in &self.reasons {
-            let name = Reason::ALL.iter().find(|r| **r as u32 == *reason);
-            let name = name.map_or("unknown", |reason| reason.name());
-            writeln!(f, "{name}: {count}")?;
+            writeln!(f, "{}: {count}", name(*reason))?;
         }
         for (what, table) in [("service", &self.services), ("backend", &self.backends)] {
             for (place, [packets, bytes, new, remembered]) in table {

@@ -12,7 +12,7 @@ use lb_tests::xdp::model::{Counted, Model, Outcome, Verdict};
 use lb_tests::xdp::object::{Globals, Object};
 use lb_tests::xdp::scene::Scene;
 use lb_tests::xdp::tally::Tally;
-use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -68,10 +68,12 @@ fn ten_million_hostile_packets_are_each_treated_as_the_rules_say() -> Result<()>
     });
     let total = total.with_context(|| format!("CPLB_HOSTILE_SEED={}", storm.seed))?;
     println!(
-        "seed {}: {} packets on {workers} processors in {:.1} s:\n{total}",
+        "seed {}: {} packets on {workers} processors in {:.1} s: {} forwarded; {}",
         storm.seed,
         total.packets(),
-        started.elapsed().as_secs_f64()
+        started.elapsed().as_secs_f64(),
+        total.forwarded(),
+        total.reasons()
     );
     match &mut log {
         Some(log) => println!("the kernel wrote {} lines, no complaint", log.check()?),
@@ -84,18 +86,11 @@ fn ten_million_hostile_packets_are_each_treated_as_the_rules_say() -> Result<()>
 impl Storm {
     /// Takes batches until there are none.
     fn work(&self, cpu: usize) -> Result<Tally> {
-        // What a processor may remember is bounded for each, so one must do.
-        let mut set = CpuSet::new();
-        set.set(cpu)?;
-        let _ = sched_setaffinity(Pid::from_raw(0), &set);
+        stay_on(cpu)?;
         let mut objects = [
             Object::load(XDP_PROGRAM, Globals::default())?,
             Object::load(XDP_PROGRAM_FRAGS, Globals::default())?,
         ];
-        let counted = |objects: &[Object]| -> Result<u64> {
-            let all = objects.iter().map(|object| Ok(object.all_counters()?.total()));
-            all.sum()
-        };
         let mut total = Tally::default();
         while !self.failed.load(Ordering::Relaxed) {
             let batch = self.next.fetch_add(1, Ordering::Relaxed);
@@ -106,13 +101,10 @@ impl Storm {
             let tried = self.batch(batch, object);
             total.add(&tried.with_context(|| format!("CPLB_HOSTILE_BATCH={batch}"))?);
         }
-        // Also where no service and no backend is.
-        let counted = counted(&objects)?;
-        ensure!(
-            counted == total.packets(),
-            "{counted} counted, {} sent",
-            total.packets()
-        );
+        // All counters, also those of no service and no backend.
+        let counted: Result<u64> = objects.iter().map(|o| Ok(o.all_counters()?.total())).sum();
+        let (counted, sent) = (counted?, total.packets());
+        ensure!(counted == sent, "{counted} counted, {sent} sent");
         Ok(total)
     }
 
@@ -175,4 +167,14 @@ impl Storm {
         ensure!(ttl == GUARD_TTL, "forwarded with TTL {ttl}");
         Ok(())
     }
+}
+
+/// What a processor may remember is bounded for each of them, so a worker stays on one.
+fn stay_on(nth: usize) -> Result<()> {
+    let this = Pid::from_raw(0);
+    let allowed = sched_getaffinity(this)?;
+    let mut cpus = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false));
+    let mut set = CpuSet::new();
+    set.set(cpus.nth(nth).context("fewer processors than workers")?)?;
+    Ok(sched_setaffinity(this, &set)?)
 }

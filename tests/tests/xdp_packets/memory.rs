@@ -80,11 +80,14 @@ fn a_full_set_makes_room_for_the_new_at_the_cost_of_the_least() -> Result<()> {
         desk.packet(&bytes)?;
         let now = desk.read_set(hash);
         let changed: Vec<usize> = (0..8).filter(|i| now[*i] != set[*i]).collect();
+        // Its own place is the first one's, whoever else is on probation.
+        let first = flow::first_of(hash);
+        let gone = if words[first].0 == P { Some(first) } else { *gone };
         ensure!(
             changed == gone.iter().copied().collect::<Vec<_>>(),
             "{name}: {changed:?} changed"
         );
-        if let Some(place) = gone {
+        if let Some(place) = &gone {
             ensure!(
                 now[*place] == flow::word(hash, 0, P, 1),
                 "{name}: {:x}",
@@ -96,14 +99,35 @@ fn a_full_set_makes_room_for_the_new_at_the_cost_of_the_least() -> Result<()> {
 }
 
 #[test]
-fn an_empty_place_comes_first_wherever_it_is() -> Result<()> {
+fn a_new_flow_takes_its_own_place_from_one_on_probation_though_another_is_empty() -> Result<()> {
+    let mut desk = desk()?;
+    let names = fixture::scene()?.names;
+    let bytes = Frame::parse("ether / ip6 / tcp")?.bytes(&names)?;
+    desk.begin()?;
+    let hash = desk.hash("tcp c1v6:40000 vip6:443")?;
+    let first = flow::first_of(hash);
+    let other = flow::word(hash.wrapping_add(1 << flow::TAG_SHIFT), 0, P, 2);
+    desk.write_set(hash, std::array::from_fn(|i| if i == first { other } else { 0 }));
+    desk.packet(&bytes)?;
+    let own = flow::word(hash, 0, P, 1);
+    let expected: [u64; 8] = std::array::from_fn(|i| if i == first { own } else { 0 });
+    ensure!(desk.read_set(hash) == expected, "place {first}");
+    Ok(())
+}
+
+#[test]
+fn where_its_own_place_is_established_an_empty_one_comes_first_wherever_it_is() -> Result<()> {
     let mut desk = desk()?;
     let names = fixture::scene()?.names;
     let bytes = Frame::parse("ether / ip6 / tcp")?.bytes(&names)?;
     for empty in 0..8 {
         desk.begin()?;
         let hash = desk.hash("tcp c1v6:40000 vip6:443")?;
-        let other = |i: usize| flow::word(hash.wrapping_add((i as u64 + 1) << flow::TAG_SHIFT), 0, P, 2);
+        let first = flow::first_of(hash);
+        let other = |i: usize| {
+            let class = if i == first { E } else { P };
+            flow::word(hash.wrapping_add((i as u64 + 1) << flow::TAG_SHIFT), 0, class, 2)
+        };
         let set = std::array::from_fn(|i| if i == empty { 0 } else { other(i) });
         desk.write_set(hash, set);
         desk.packet(&bytes)?;

@@ -72,6 +72,13 @@ const RULES: &[Rule] = &[
         threads: Some(1),
         minutes: 10,
     },
+    // The oldest verifier that it must please, too.
+    Rule {
+        suite: "lb-tests/xdp_load",
+        place: Place::Both,
+        threads: None,
+        minutes: 5,
+    },
     Rule {
         suite: "lb-tests/xdp_packets",
         place: Place::Both,

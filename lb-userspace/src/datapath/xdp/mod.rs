@@ -28,7 +28,7 @@ pub mod view;
 
 pub use foresee::foresee;
 
-use crate::sys::rtnl::{Link, Rtnl};
+use crate::sys::rtnl::{Link, Rtnl, RtnlError};
 use attach::Attachment;
 use chain::{Next, Root};
 use control::Clock;
@@ -52,6 +52,8 @@ const LEASE: Duration = Duration::from_secs(4);
 const REFRESH: Duration = Duration::from_secs(15);
 /// How often one that is not known is asked for.
 const ASK: Duration = Duration::from_secs(1);
+/// After so long without an answer it is said.
+const SILENCE: Duration = Duration::from_secs(3);
 
 /// The datapath on this node.
 pub struct Xdp {
@@ -67,6 +69,8 @@ pub struct Xdp {
     compiled: Option<(Forwarding, Resolved)>,
     found: Found,
     links: BTreeMap<u32, Link>,
+    /// Neighbours without a MAC address, since when.
+    silent: BTreeMap<(u32, IpAddr), Instant>,
     asked: Option<Instant>,
     refreshed: Option<Instant>,
     counted: Option<(Instant, FlowsView)>,
@@ -100,6 +104,7 @@ impl Xdp {
             compiled: None,
             found: Found::default(),
             links: BTreeMap::new(),
+            silent: BTreeMap::new(),
             asked: None,
             refreshed: None,
             counted: None,
@@ -179,7 +184,13 @@ impl Xdp {
         };
         let mut problems = Vec::new();
         if let Err(error) = self.try_maintain(&wanted, rtnl, &mut problems).await {
-            problems.push(format!("{error:#}"));
+            problems.push(error.to_string());
+        }
+        // Whatever is in force goes on, also when what is wanted now cannot be, or cannot be read.
+        if !wanted.vips.is_empty()
+            && let Err(error) = self.clock.lease(&self.object, LEASE)
+        {
+            problems.push(error.to_string());
         }
         problems
     }
@@ -189,7 +200,7 @@ impl Xdp {
         wanted: &Forwarding,
         rtnl: &mut Rtnl,
         problems: &mut Vec<String>,
-    ) -> anyhow::Result<()> {
+    ) -> Result<(), RtnlError> {
         let links = rtnl.links().await?;
         self.links = links.into_iter().map(|l| (l.index, l)).collect();
         if let Err(error) = self.follow(wanted.attach.next.as_deref(), problems) {
@@ -207,6 +218,7 @@ impl Xdp {
         facts.sites.extend(self.sites(&exits, wanted, &mut Vec::new()));
         self.found = facts.resolve(wanted, self.clock.unit());
         problems.append(&mut self.found.problems.clone());
+        self.note_silent(problems);
         match &wanted.attach.root_array {
             Some(array) => {
                 self.attach(&BTreeMap::new(), &BTreeMap::new(), wanted, problems);
@@ -218,12 +230,8 @@ impl Xdp {
                 self.open_exits(&facts.sites, wanted, problems);
             }
         }
-        // Whatever is in force goes on, also when what is wanted now cannot be.
         if let Err(error) = self.write(wanted).await {
             problems.push(format!("{error:#}"));
-        }
-        if !wanted.vips.is_empty() {
-            self.clock.lease(&self.object, LEASE)?;
         }
         self.ask(rtnl).await;
         Ok(())
@@ -249,6 +257,24 @@ impl Xdp {
         }
         self.compiled = Some((wanted.clone(), self.found.resolved.clone()));
         Ok(())
+    }
+
+    /// A real server that does not tell its MAC address gets nothing. One that was not asked for a moment ago is no news.
+    fn note_silent(&mut self, problems: &mut Vec<String>) {
+        let now = Instant::now();
+        let unknown = |f: &Freshness| *f == Freshness::Unknown;
+        let watched = &self.found.watched;
+        self.silent.retain(|key, _| watched.get(key).is_some_and(unknown));
+        for (key, _) in watched.iter().filter(|(_, f)| unknown(f)) {
+            let since = *self.silent.entry(*key).or_insert(now);
+            if now.duration_since(since) >= SILENCE {
+                let name = self.links.get(&key.0).map_or("its interface", |l| l.name.as_str());
+                problems.push(format!(
+                    "{} does not tell its MAC address on {name}: packets that go there are dropped (`no_neighbour`)",
+                    key.1
+                ));
+            }
+        }
     }
 
     /// Asks for the MAC addresses that are not known, and again for those that may have changed.

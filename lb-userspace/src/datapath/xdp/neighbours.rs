@@ -72,9 +72,15 @@ impl Facts {
             if self.own.contains(address) || self.routes.contains_key(address) {
                 continue;
             }
-            if let Some(route) = rtnl.route_to(*address).await? {
-                interfaces.insert(route.interface);
-                self.routes.insert(*address, route);
+            match rtnl.route_to(*address).await {
+                Ok(Some(route)) => {
+                    interfaces.insert(route.interface);
+                    self.routes.insert(*address, route);
+                }
+                Ok(None) => {}
+                // A route that prohibits or throws away is an errno here, and no reason to leave the others.
+                Err(RtnlError::Refused { .. }) => {}
+                Err(error) => return Err(error),
             }
         }
         for interface in interfaces {

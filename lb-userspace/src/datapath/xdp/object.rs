@@ -109,7 +109,7 @@ impl Object {
     pub fn reload(&self, globals: Globals) -> Result<Self, ObjectError> {
         let pins = self.pin_maps()?;
         let mut object = Self::load_with(globals, &mut on_maps_of(&pins))?;
-        if let Some(next) = &self.next {
+        if let Some(next) = self.next.as_ref().filter(|_| globals.chain) {
             object.set_next(next.as_fd()).map_err(|e| next_failed(&e))?;
         }
         if self.frags.is_some() {

@@ -379,3 +379,147 @@ async fn what_this_node_lacks_says_nothing_of_the_server() {
     let verdict = Prober::new(from_elsewhere).ask().await.0;
     assert!(matches!(&verdict, Verdict::Unknown(_)), "{verdict:?}");
 }
+
+mod scheduled {
+    use super::*;
+    use crate::config::{Overrides, load_text};
+    use lb_common::health::Choice;
+    use std::sync::atomic::{AtomicU8, Ordering};
+    use tokio::task::JoinHandle;
+
+    const READY: u8 = 0;
+    const STOPPING: u8 = 1;
+
+    /// A server whose `/readyz` says what it is told to.
+    async fn server(at: SocketAddr, state: Arc<AtomicU8>) -> (SocketAddr, JoinHandle<()>) {
+        let listener = TcpListener::bind(at).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let task = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut head = [0; 1024];
+                let _ = stream.read(&mut head).await;
+                let status = if state.load(Ordering::Relaxed) == READY {
+                    "200 OK"
+                } else {
+                    "500 No"
+                };
+                let reply = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+                let _ = stream.write_all(reply.as_bytes()).await;
+            }
+        });
+        (address, task)
+    }
+
+    fn spec(servers: &[SocketAddr], rest: &str) -> Arc<Spec> {
+        let list: Vec<String> = servers
+            .iter()
+            .map(|s| format!("{{address: {}, port: {}}}", s.ip(), s.port()))
+            .collect();
+        let text = format!(
+            "apiVersion: cplb.io/v1alpha1\nkind: ControlPlaneLoadBalancer\nspec:\n  \
+             vrrpInstances: [{{virtualIPs: [192.0.2.200/24]}}]\n  virtualServers:\n    - name: api\n      \
+             ipAddress: 192.0.2.200\n      lbKind: NAT\n      lbAlgo: wlc\n      \
+             healthCheck: {{type: http, path: /readyz, interval: 20ms, warmUp: 0s, rise: 2, fall: 3{rest}}}\n      \
+             realServers: [{}]\n",
+            list.join(", ")
+        );
+        let nobody = |_: &str| Err("nobody".to_owned());
+        match load_text("test.yaml", text.as_bytes(), &Overrides::default(), &nobody) {
+            Ok(loaded) => Arc::new(loaded.spec),
+            Err(report) => panic!("{report}"),
+        }
+    }
+
+    /// Waits for a view that fits; the limit only ends what would never end.
+    async fn until(health: &mut Health, what: &str, fits: impl Fn(&HealthView) -> bool) {
+        let waiting = health.view.wait_for(|view| fits(view));
+        let waited = tokio::time::timeout(Duration::from_secs(30), waiting).await;
+        assert!(waited.is_ok(), "{what}");
+    }
+
+    #[tokio::test]
+    async fn a_server_is_up_then_unready_then_down_then_up_again() {
+        let state = Arc::new(AtomicU8::new(READY));
+        let any = "127.0.0.1:0".parse().unwrap();
+        let (address, task) = server(any, state.clone()).await;
+        let other = Arc::new(AtomicU8::new(READY));
+        let (well, _task) = server(any, other).await;
+        let first = spec(&[address, well], "");
+        let key = first.virtual_servers[0].key;
+        let (spec_in, spec_out) = watch::channel(first);
+        let mut health = spawn(spec_out);
+        let seat = (key, address);
+        let checked = |report: &Arc<HealthReport>| report.servers.get(&address).is_some_and(|t| t.checks > 2);
+        health.report.wait_for(checked).await.unwrap();
+        assert_eq!(**health.view.borrow(), HealthView::default());
+
+        state.store(STOPPING, Ordering::Relaxed);
+        until(&mut health, "it is not ready", |v| v.unready.contains(&seat)).await;
+        assert!(health.view.borrow().down.is_empty(), "the other is well");
+        task.abort();
+        let _ = task.await;
+        until(&mut health, "it is down", |v| {
+            v.down.contains(&seat) && v.unready.is_empty()
+        })
+        .await;
+
+        // Only how it is asked changes: what is known of it stays.
+        spec_in.send_replace(spec(&[address, well], ", timeout: 2s"));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(health.view.borrow().down.contains(&seat));
+
+        state.store(READY, Ordering::Relaxed);
+        let (_, task) = server(address, state.clone()).await;
+        until(&mut health, "it is up", |v| *v == HealthView::default()).await;
+
+        // It is taken out of the file: nobody asks it any more.
+        spec_in.send_replace(spec(&[well], ""));
+        health
+            .report
+            .wait_for(|report| !report.servers.contains_key(&address))
+            .await
+            .unwrap();
+        task.abort();
+    }
+
+    #[tokio::test]
+    async fn when_none_answers_all_are_kept_and_it_is_said() {
+        let dead = [1, 2].map(|n| SocketAddr::from(([127, 0, 0, n], 1)));
+        let (_spec_in, spec_out) = watch::channel(spec(&dead, ""));
+        let mut health = spawn(spec_out);
+        until(&mut health, "both are down", |v| v.down.len() == 2).await;
+        let said = |report: &Arc<HealthReport>| {
+            report.problems
+                == [
+                    "api: NONE of its 2 real servers answers: all are kept, in case it is the checks that fail",
+                ]
+        };
+        let report = health.report.wait_for(said).await.unwrap();
+        assert_eq!(report.services[0].choice, Choice::All);
+        let one = &report.servers[&dead[0]];
+        assert_eq!(
+            (one.state, one.up, one.check.as_str()),
+            (State::Down, false, "http")
+        );
+        assert!(
+            one.last_error.as_deref().unwrap_or_default().contains("refused"),
+            "{one:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn two_virtual_servers_that_ask_the_same_ask_once() {
+        let (address, requests) = plain_server(api).await;
+        let mut twice = (*spec(&[address], "")).clone();
+        let mut second = twice.virtual_servers[0].clone();
+        second.key.port = 7443;
+        twice.virtual_servers.push(second);
+        let all = targets(&twice);
+        let seats: Vec<usize> = all.values().map(BTreeSet::len).collect();
+        assert_eq!(seats, [2]);
+        twice.virtual_servers[1].health_check.rise = 1;
+        assert_eq!(targets(&twice).len(), 2, "two ways of asking");
+        twice.enabled = false;
+        assert!(targets(&twice).is_empty() && requests.lock().unwrap().is_empty());
+    }
+}

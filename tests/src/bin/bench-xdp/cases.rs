@@ -62,6 +62,8 @@ pub(crate) struct Case {
     pub(crate) flows: u32,
     /// Whether each flow is seen twice before the clock runs.
     pub(crate) known: bool,
+    /// Whether ours has noted as many new flows as it may.
+    pub(crate) capped: bool,
     /// What ours must answer.
     pub(crate) verdict: u32,
     pub(crate) counted: Counted,
@@ -71,9 +73,9 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    /// Packets of the warm-up: each flow twice, so that it is established.
+    /// Packets of the warm-up: of each flow so many that it is established, though others took its place before.
     pub(crate) fn warm_up(&self) -> u32 {
-        if self.known { 2 * (self.flows + 1) } else { 0 }
+        if self.known { 4 * (self.flows + 1) } else { 0 }
     }
 
     fn hit(name: &'static str, frame: Frame, flows: u32) -> Self {
@@ -82,6 +84,7 @@ impl Case {
             frame,
             flows,
             known: true,
+            capped: false,
             verdict: verdict::TX,
             counted: Counted::Remembered,
             katran: Some(verdict::PASS),
@@ -127,6 +130,11 @@ pub(crate) fn all() -> Vec<Case> {
         Case::hit("flow hit, 65,536 flows", v4(port::DIRECT), MANY).reach(katran(0.37, 52.0)),
         Case::new_flow("each packet a new flow: SYN", Frame::tcp(VIP4, port::DIRECT, SYN)),
         Case::new_flow("each packet a new flow: ACK", v4(port::DIRECT)),
+        Case {
+            capped: true,
+            katran: None,
+            ..Case::new_flow("each packet a new flow: ACK, over the cap", v4(port::DIRECT))
+        },
         Case::not_ours("not ours (pass), IPv4", Frame::tcp(NODE4, 22, ACK)),
         Case::not_ours("not ours (pass), IPv6", Frame::tcp(NODE6, 22, ACK)),
         Case::hit("IPv6 flow hit, 1 flow", v6(port::DIRECT), 0).reach(Some(Reach::Nanoseconds(60.0))),

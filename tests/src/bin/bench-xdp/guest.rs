@@ -94,7 +94,7 @@ impl Bench {
             }
             Who::SkbDropped | Who::Ipvs => None,
         };
-        self.wire.send(&mut self.tools, &frame, flows, 2 * (flows + 1))?;
+        self.wire.send(&mut self.tools, &frame, flows, 4 * (flows + 1))?;
         let run = self.wire.send(&mut self.tools, &frame, flows, PACKETS)?;
         match who {
             Who::Drop | Who::SkbDropped => {

@@ -28,6 +28,7 @@ use report::Section;
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// The XDP datapath in figures.
 #[derive(Debug, Parser)]
@@ -44,6 +45,9 @@ struct Cli {
     /// How often each cell is measured.
     #[arg(long, default_value_t = 15)]
     rounds: u32,
+    /// Seconds after which a part begins no more rounds, if it has had three.
+    #[arg(long, default_value_t = 120)]
+    limit: u64,
     /// Packets of each measurement.
     #[arg(long, default_value_t = 400_000)]
     repeat: u32,
@@ -67,6 +71,7 @@ fn main() -> Result<ExitCode> {
         repeat: cli.repeat,
         katran: katran.as_deref(),
         rows: &cli.rows,
+        limit: Duration::from_secs(cli.limit),
     };
     let wanted = |part: &str| cli.only.is_empty() || cli.only.iter().any(|o| o == part);
     let mut sections = Vec::new();

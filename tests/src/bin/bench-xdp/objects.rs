@@ -64,6 +64,7 @@ impl Tools {
             program::GENERATE4,
             program::RETURN,
             program::LOOKUP,
+            program::LINE,
             program::BARE,
             program::DROP,
             program::SEEN,

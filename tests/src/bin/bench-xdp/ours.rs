@@ -103,6 +103,12 @@ impl Ours {
         Ok(())
     }
 
+    /// Lets it note new flows, or no more than one.
+    pub(crate) fn cap(&mut self, capped: bool) -> Result<()> {
+        let inserts = if capped { 1 } else { u64::from(u32::MAX) };
+        set_state(&mut self.ebpf, inserts)
+    }
+
     /// What was counted so far, on all processors.
     pub(crate) fn counts(&self) -> Result<Counts> {
         let mut counts = Counts::default();
@@ -161,12 +167,16 @@ fn fill(ebpf: &mut Ebpf, ifindex: u32) -> Result<()> {
     for pool in 0..POOLS.len() {
         rings.set(u32::try_from(pool)?, *image::ring(&scene, pool), 0)?;
     }
+    set_state(ebpf, scene.inserts)
+}
+
+fn set_state(ebpf: &mut Ebpf, inserts: u64) -> Result<()> {
     let mut state: Array<&mut MapData, Plain<State>> = array(ebpf, map::STATE)?;
     let word = State {
         active: 0,
         lease_until: FOR_EVER,
-        stamp_shift: scene.stamp_shift,
-        inserts: scene.inserts,
+        stamp_shift: STAMP_SHIFT,
+        inserts,
     };
     Ok(state.set(0, Plain(word), 0)?)
 }

@@ -4,7 +4,7 @@ use crate::frames::{ACK, Frame, VIP4};
 use crate::katran::Katran;
 use crate::objects::{self, Tools};
 use crate::ours::Ours;
-use crate::report::{Row, Section, progress};
+use crate::report::{Row, Section};
 use crate::spread::Spread;
 use crate::testrun::{SLICES, Setting};
 use crate::wire::Wire;
@@ -65,8 +65,7 @@ pub(crate) fn measure(setting: &Setting<'_>) -> Result<Section> {
         tools,
     };
     let mut figures: BTreeMap<(Who, u32), Vec<f64>> = BTreeMap::new();
-    for round in 0..setting.rounds {
-        progress(format!("wire: round {} of {}", round + 1, setting.rounds));
+    let said = setting.rounds("wire", || {
         for flows in [0, MANY] {
             for who in Who::ALL {
                 if who == Who::Katran && bench.katran.is_none() {
@@ -76,8 +75,9 @@ pub(crate) fn measure(setting: &Setting<'_>) -> Result<Section> {
                 figures.entry((who, flows)).or_default().push(rate);
             }
         }
-    }
-    Ok(section(&figures, &setting.said()))
+        Ok(())
+    })?;
+    Ok(section(&figures, &said))
 }
 
 impl Bench {
@@ -100,8 +100,8 @@ impl Bench {
             None => self.wire.direct(self.tools.program_mut(program::BARE)?)?,
         };
         let frame = who.frame();
-        // Each flow twice, so that it is established.
-        self.wire.send(&mut self.tools, &frame, flows, 2 * (flows + 1))?;
+        // So many of each flow that it is established.
+        self.wire.send(&mut self.tools, &frame, flows, 4 * (flows + 1))?;
         let mut best = 0.0_f64;
         for _ in 0..SLICES {
             best = best.max(

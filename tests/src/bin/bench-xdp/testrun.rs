@@ -11,9 +11,12 @@ use crate::spread::Spread;
 use anyhow::{Context, Result, ensure};
 use lb_common::abi::bench::program;
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 /// In `BPF_PROG_TEST_RUN` frames come in by the loopback interface.
 const INTERFACE: u32 = 1;
+/// Rounds that there are whatever the time.
+const FEWEST: u32 = 3;
 /// Of one figure; the least disturbed counts.
 pub(crate) const SLICES: u32 = 10;
 /// Rows on which the variants of our program are held against each other.
@@ -38,6 +41,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) katran: Option<&'a [u8]>,
     /// Part of the names of the rows that are measured.
     pub(crate) rows: &'a str,
+    /// After which no more rounds begin.
+    pub(crate) limit: Duration,
 }
 
 struct Bench {
@@ -55,33 +60,25 @@ struct Bench {
 }
 
 impl Setting<'_> {
-    /// Of the rounds' figures, each the best of its slices.
-    pub(crate) fn said(&self) -> String {
-        format!(
-            "{} times the best of {SLICES}, median (least - most)",
-            self.rounds
-        )
+    /// Calls `each` for every round, as long as there is time. The answer is what the figures are of.
+    pub(crate) fn rounds(&self, part: &str, mut each: impl FnMut() -> Result<()>) -> Result<String> {
+        let started = Instant::now();
+        let mut done = 0;
+        while done < self.rounds && (done < FEWEST || started.elapsed() < self.limit) {
+            progress(format!("{part}: round {} of {}", done + 1, self.rounds));
+            each()?;
+            done += 1;
+        }
+        Ok(format!(
+            "{done} times the best of {SLICES}, median (least - most)"
+        ))
     }
 }
 
 /// Measures all of it.
 pub(crate) fn measure(setting: &Setting<'_>) -> Result<Vec<Section>> {
     let mut bench = Bench::load(setting)?;
-    for round in 0..setting.rounds {
-        progress(format!("TEST_RUN: round {} of {}", round + 1, setting.rounds));
-        bench.floors()?;
-        for case in 0..bench.cases.len() {
-            for who in bench.who(case) {
-                match bench.one(case, who) {
-                    Ok(figure) => bench.figures.entry((case, who)).or_default().push(figure),
-                    Err(error) => {
-                        bench.wrong.insert((case, who), format!("{error:#}"));
-                    }
-                }
-            }
-        }
-    }
-    let said = setting.said();
+    let said = setting.rounds("TEST_RUN", || bench.round())?;
     let mut sections = vec![
         bench.floor_section(&said),
         bench.section(&said),
@@ -118,6 +115,21 @@ impl Bench {
         })
     }
 
+    fn round(&mut self) -> Result<()> {
+        self.floors()?;
+        for case in 0..self.cases.len() {
+            for who in self.who(case) {
+                match self.one(case, who) {
+                    Ok(figure) => self.figures.entry((case, who)).or_default().push(figure),
+                    Err(error) => {
+                        self.wrong.insert((case, who), format!("{error:#}"));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// In which order changes by the row, so that nobody always comes after the same one.
     fn who(&self, case: usize) -> Vec<Who> {
         let variants = case < VARIANTS;
@@ -152,6 +164,7 @@ impl Bench {
         } else {
             let ours = self.ours.get_mut(&who).context("not loaded")?;
             ours.forget()?;
+            ours.cap(case.capped)?;
             (ours.program()?, case.verdict)
         };
         self.tools.jump_to(fd)?;
@@ -197,12 +210,13 @@ impl Bench {
 
     fn floors(&mut self) -> Result<()> {
         let hit = Frame::tcp(VIP4, port::DIRECT, ACK);
-        let floors: [(&str, &str, Option<u32>); 5] = [
+        let floors: [(&str, &str, Option<u32>); 6] = [
             (RETURN, program::RETURN, None),
             (LOOKUP, program::LOOKUP, None),
             (DRIVEN_RETURN, program::RETURN, Some(0)),
             (DRIVEN_RETURN_MANY, program::RETURN, Some(cases::NEW)),
             (DRIVEN_LOOKUP, program::LOOKUP, Some(0)),
+            (DRIVEN_LINE, program::LINE, Some(cases::NEW)),
         ];
         let slice = self.repeat / SLICES;
         for (label, name, driven) in floors {
@@ -316,6 +330,7 @@ const LOOKUP: &str = "2 parse and one array lookup";
 const DRIVEN_RETURN: &str = "3 driver and return (one flow)";
 const DRIVEN_RETURN_MANY: &str = "4 driver and return (each packet another flow)";
 const DRIVEN_LOOKUP: &str = "5 driver, parse and one array lookup";
+const DRIVEN_LINE: &str = "6 driver, parse and a line of a table like FLOWS (each packet another flow)";
 
 /// Beside Katran where it ran; else by the nanoseconds of the machine where the reaches were set.
 fn compare(row: &mut Row, reach: Reach, ours: &Spread, theirs: Option<&Spread>) {

@@ -157,7 +157,16 @@ impl Model {
         };
         let own = set.iter().position(|word| flow::is_of(*word, hash));
         let room = (0..set.len()).filter_map(|way| Some((worth(set[way])?, way ^ turn)));
-        let way = own.or_else(|| room.max().map(|(_, way)| way ^ turn));
+        let first = flow::first_of(hash);
+        let there = set[first];
+        let way = match (own, flow::class(there)) {
+            (Some(own), _) => Some(own),
+            (None, ESTABLISHED) => room.max().map(|(_, way)| way ^ turn),
+            (None, _) => {
+                let lower = there >> flow::TAG_SHIFT < (hash | flow::USED) >> flow::TAG_SHIFT;
+                (flow::is_empty(there) || lower || flow::age(there, now) > 0).then_some(first)
+            }
+        };
         if let Some(way) = way {
             set[way] = flow::word(hash, now, class, backend.into());
         }
