@@ -1,7 +1,9 @@
 //! Texts and descriptors over a Unix socket, in packets.
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect,
@@ -18,10 +20,8 @@ use std::time::Duration;
 const PIECE: usize = 64 * 1024;
 /// Descriptors in one packet (`SCM_MAX_FD` is 253).
 const DESCRIPTORS: usize = 200;
-/// No text is longer than this: some tens of thousands of sessions.
-const LONGEST: usize = 64 << 20;
-/// The other end is a daemon that does nothing else meanwhile.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// No text is longer than this: all sessions there can be, each with what it holds.
+const LONGEST: usize = 1 << 30;
 
 /// One conversation.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         Ok(()) | Err(_) => {}
     }
-    let socket = unix(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+    let socket = unix(SocketFlags::CLOEXEC)?;
     bind(&socket, &SocketAddrUnix::new(path)?)?;
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
     listen(&socket, 4)?;
@@ -54,23 +54,24 @@ impl Channel {
     pub(super) fn connect(path: &Path) -> io::Result<Self> {
         let socket = unix(SocketFlags::CLOEXEC)?;
         connect(&socket, &SocketAddrUnix::new(path)?)?;
-        Self::with_patience(socket)
-    }
-
-    /// With the next one that came to `listener`.
-    pub(super) fn accept(listener: impl AsFd) -> io::Result<Self> {
-        Self::with_patience(accept_with(listener, SocketFlags::CLOEXEC)?)
-    }
-
-    fn with_patience(socket: OwnedFd) -> io::Result<Self> {
-        set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
-        set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
         Ok(Self(socket))
     }
 
-    /// The process at the other end.
-    pub(super) fn peer(&self) -> io::Result<i32> {
-        Ok(socket_peercred(&self.0)?.pid.as_raw_nonzero().get())
+    /// With the next one that comes to `listener`.
+    pub(super) fn accept(listener: impl AsFd) -> io::Result<Self> {
+        Ok(Self(accept_with(listener, SocketFlags::CLOEXEC)?))
+    }
+
+    /// From now on, how long the other end may take for one packet.
+    pub(super) fn patience(&self, limit: Duration) -> io::Result<()> {
+        set_socket_timeout(&self.0, Timeout::Recv, Some(limit))?;
+        Ok(set_socket_timeout(&self.0, Timeout::Send, Some(limit))?)
+    }
+
+    /// The process at the other end; `None`: its number means nothing here (it is in another container).
+    pub(super) fn peer(&self) -> Option<u32> {
+        let credentials = getsockopt(&self.0, PeerCredentials).ok()?;
+        u32::try_from(credentials.pid()).ok().filter(|pid| *pid > 0)
     }
 
     /// A value, and descriptors with it.
@@ -144,11 +145,14 @@ impl Channel {
             match recvmsg(&self.0, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
                 Ok(received) => break received,
                 Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, "the other process does not answer"));
+                }
                 Err(error) => return Err(error.into()),
             }
         };
         if received.bytes == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the other process is gone"));
         }
         bytes.truncate(received.bytes);
         let mut descriptors = Vec::new();
@@ -184,16 +188,11 @@ mod tests {
             let second: (u8, Vec<OwnedFd>) = channel.receive().unwrap();
             (first, second.0)
         });
-        let channel = loop {
-            match Channel::accept(&listener) {
-                Ok(channel) => break channel,
-                Err(_) => std::thread::yield_now(),
-            }
-        };
+        let channel = Channel::accept(&listener).unwrap();
         let fds: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
         channel.send(&said, &fds).unwrap();
         channel.send(&7u8, &[]).unwrap();
-        assert_eq!(channel.peer().unwrap().cast_unsigned(), std::process::id());
+        assert_eq!(channel.peer(), Some(std::process::id()));
         let ((got, fds), seven) = asking.join().unwrap();
         assert_eq!((got, seven), (text, 7));
         let came: Vec<u64> = fds
@@ -201,5 +200,24 @@ mod tests {
             .map(|fd| File::from(fd).metadata().unwrap().ino())
             .collect();
         assert_eq!(came, inodes);
+    }
+
+    #[test]
+    fn one_that_is_gone_and_one_that_is_silent_are_errors() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let listener = open(&path).unwrap();
+        let asking = Channel::connect(&path).unwrap();
+        let asked = Channel::accept(&listener).unwrap();
+        asked.patience(Duration::from_millis(1)).unwrap();
+        let silent = asked.receive::<u8>().unwrap_err();
+        assert_eq!(silent.kind(), io::ErrorKind::TimedOut);
+        asking.packet(&[0; 3], &[]).unwrap();
+        assert!(asked.receive::<u8>().is_err(), "no head");
+        asking.packet(&[0xff; 16], &[]).unwrap();
+        assert!(asked.receive::<u8>().is_err(), "longer than anything");
+        drop(asking);
+        let gone = asked.receive::<u8>().unwrap_err();
+        assert_eq!(gone.kind(), io::ErrorKind::UnexpectedEof);
     }
 }

@@ -95,7 +95,8 @@ impl Worker {
 
     /// Nobody is taken in for a while: they wait in the kernel.
     pub(super) fn pause(&mut self, milliseconds: u64) {
-        self.paused_until = Some(self.now + milliseconds);
+        // Whoever pauses for longer is not cut short.
+        self.paused_until = self.paused_until.max(Some(self.now + milliseconds));
         self.close_listeners();
     }
 

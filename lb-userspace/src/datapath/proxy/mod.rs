@@ -113,11 +113,9 @@ impl Proxy {
         })
     }
 
-    /// Starts them with what another process had: it goes on as soon as this one serves.
-    pub fn resume(settings: &lb_common::proxy::Settings, taken: Frozen) -> io::Result<Self> {
-        let mut proxy = Self::start(settings)?;
-        proxy.taken = Some(taken);
-        Ok(proxy)
+    /// Goes on with what another process had, or one before this, as soon as it is told what to serve.
+    pub fn resume(&mut self, taken: Frozen) {
+        self.taken = Some(taken);
     }
 
     /// Stands still, for another process to go on. Clients that come wait in the listening sockets.
@@ -132,6 +130,11 @@ impl Proxy {
                 }
             }
         }
+        // None may give a client to another that has stood still already.
+        let (closed, all_closed) = channel();
+        self.shared.send_all(|| Message::Close(closed.clone()));
+        drop(closed);
+        all_closed.into_iter().for_each(drop);
         for thread in 0..self.threads.len() {
             let (answer, sessions) = channel();
             self.shared.send(thread, Message::Freeze(answer));

@@ -71,7 +71,7 @@ impl Say {
                 |r| r.to_string(),
             );
             tracing::warn!(
-                service,
+                %service,
                 why,
                 unsaid,
                 "a connection from an address of proxyProtocol.acceptFrom was refused"

@@ -21,6 +21,8 @@ pub(super) enum Message {
     Adopt(OwnedFd, u32),
     /// Sessions of another process: go on with them.
     Thaw(Vec<Thawed>),
+    /// Take no client in any more, and drop this when that is so.
+    Close(Sender<()>),
     /// Give up all sessions as they are and end.
     Freeze(Sender<Vec<Still>>),
     /// Reset all sessions and end.

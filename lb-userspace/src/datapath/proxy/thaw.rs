@@ -27,7 +27,6 @@ pub(super) struct Thawed {
 impl Worker {
     /// Gives up every session as it is. Nothing is told to anybody.
     pub(super) fn freeze(&mut self) -> Vec<Still> {
-        self.close_listeners();
         let all = self.sessions.find(|_| true);
         all.into_iter()
             .filter_map(|id| {

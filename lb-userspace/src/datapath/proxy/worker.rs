@@ -20,6 +20,9 @@ const EVENTS: usize = 256;
 /// The one buffer that a thread copies through.
 const BUFFER: usize = 64 * 1024;
 
+/// Milliseconds, of a thread that is about to stand still.
+const FOR_GOOD: u64 = 3_600_000;
+
 /// Where an event comes from, as epoll keeps it for us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
@@ -203,6 +206,10 @@ impl Worker {
                 Message::Table(table) => self.serve(table),
                 Message::Adopt(client, service) => self.adopt(client, service),
                 Message::Thaw(sessions) => self.thaw(sessions),
+                Message::Close(closed) => {
+                    self.pause(FOR_GOOD);
+                    drop(closed);
+                }
                 Message::Freeze(answer) => {
                     self.stopping = true;
                     let _ = answer.send(self.freeze());
