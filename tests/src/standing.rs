@@ -132,7 +132,7 @@ impl Standing {
     /// The real servers of which every port that is checked answers.
     pub fn healthy(&self) -> BTreeSet<IpAddr> {
         let mut up: BTreeMap<IpAddr, bool> = BTreeMap::new();
-        for (target, report) in self.0["health"].as_object().into_iter().flatten() {
+        for (target, report) in self.0["health"]["servers"].as_object().into_iter().flatten() {
             if let Ok(target) = target.parse::<SocketAddr>() {
                 let checked = report["checks"].as_u64().unwrap_or_default() > 0;
                 *up.entry(target.ip()).or_insert(true) &= checked && report["up"] == true;

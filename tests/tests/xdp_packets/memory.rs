@@ -99,19 +99,29 @@ fn a_full_set_makes_room_for_the_new_at_the_cost_of_the_least() -> Result<()> {
 }
 
 #[test]
-fn a_new_flow_takes_its_own_place_from_one_on_probation_though_another_is_empty() -> Result<()> {
+fn of_two_on_probation_the_one_with_the_higher_tag_has_the_place_though_another_is_empty() -> Result<()> {
     let mut desk = desk()?;
     let names = fixture::scene()?.names;
     let bytes = Frame::parse("ether / ip6 / tcp")?.bytes(&names)?;
-    desk.begin()?;
     let hash = desk.hash("tcp c1v6:40000 vip6:443")?;
     let first = flow::first_of(hash);
-    let other = flow::word(hash.wrapping_add(1 << flow::TAG_SHIFT), 0, P, 2);
-    desk.write_set(hash, std::array::from_fn(|i| if i == first { other } else { 0 }));
-    desk.packet(&bytes)?;
+    let tag = hash >> flow::TAG_SHIFT << flow::TAG_SHIFT;
     let own = flow::word(hash, 0, P, 1);
-    let expected: [u64; 8] = std::array::from_fn(|i| if i == first { own } else { 0 });
-    ensure!(desk.read_set(hash) == expected, "place {first}");
+    let one = 1 << flow::TAG_SHIFT;
+    let lower = flow::word(tag - one, 0, P, 2);
+    let higher = flow::word(tag + one, 0, P, 2);
+    let of_before = flow::word(tag + one, flow::STAMPS - 1, P, 2);
+    for (name, there, expected) in [
+        ("lower", lower, own),
+        ("higher", higher, higher),
+        ("higher, of the unit before", of_before, own),
+    ] {
+        desk.begin()?;
+        desk.write_set(hash, std::array::from_fn(|i| if i == first { there } else { 0 }));
+        desk.packet(&bytes)?;
+        let expected: [u64; 8] = std::array::from_fn(|i| if i == first { expected } else { 0 });
+        ensure!(desk.read_set(hash) == expected, "{name}: place {first}");
+    }
     Ok(())
 }
 
