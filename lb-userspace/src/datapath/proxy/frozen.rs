@@ -30,9 +30,10 @@ impl Frozen {
         let mut sessions = Vec::new();
         for session in self.state.sessions {
             let Some(client) = descriptors.next() else { break };
-            let server = match session.server {
-                Some(_) => descriptors.next(),
-                None => None,
+            let server = if session.connected {
+                descriptors.next()
+            } else {
+                None
             };
             sessions.push(Still {
                 session,
@@ -70,7 +71,9 @@ pub struct FrozenListener {
 pub struct FrozenSession {
     /// Of which virtual server; `None`: of one that was taken out of the file.
     pub key: Option<ServiceKey>,
-    /// Its server; `None`: none was found yet.
+    /// Whether there is a connection to a server.
+    pub connected: bool,
+    /// Which; `None`: none was found yet, or its virtual server was taken out of the file.
     pub server: Option<SocketAddr>,
     /// Its PROXY protocol header has not been read yet.
     pub headless: bool,

@@ -51,6 +51,7 @@ impl Worker {
         Still {
             session: FrozenSession {
                 key: service.map(|s| s.key),
+                connected: server.is_some(),
                 server: address.filter(|_| server.is_some()),
                 headless: session.stage == Stage::Header,
                 addresses: session.addresses.map(|a| *a),
