@@ -6,7 +6,9 @@ use crate::reconcile::XdpLinks;
 use crate::rundir::RunDir;
 use crate::vrrp::RoleView;
 use rustix::fd::{AsFd, OwnedFd};
-use std::io;
+use rustix::fs::{MemfdFlags, memfd_create};
+use std::fs::File;
+use std::io::{self, Write};
 use std::sync::{Arc, mpsc as blocking};
 use std::thread;
 use std::time::Duration;
@@ -143,6 +145,13 @@ fn hears(channel: &Channel, wanted: Said) -> io::Result<()> {
     }
 }
 
+/// A file that is nowhere.
+fn in_memory(bytes: &[u8]) -> io::Result<File> {
+    let mut file = File::from(memfd_create("cplb-held", MemfdFlags::CLOEXEC)?);
+    file.write_all(bytes)?;
+    Ok(file)
+}
+
 impl Asking {
     /// Its process; `None` where its number means nothing here.
     pub fn process(&self) -> Option<u32> {
@@ -159,9 +168,11 @@ impl Asking {
     /// Shows it what was proxied and waits until it has it. What went wrong leaves everything with this process.
     pub fn offer(&self, frozen: &Frozen) -> io::Result<()> {
         self.channel.patience(SHORT)?;
-        let sockets: Vec<_> = frozen.descriptors.iter().map(AsFd::as_fd).collect();
+        let held = in_memory(&frozen.held)?;
+        let mut all = vec![held.as_fd()];
+        all.extend(frozen.descriptors.iter().map(AsFd::as_fd));
         self.channel
-            .send(&Answer::Sessions(Box::new(frozen.state.clone())), &sockets)?;
+            .send(&Answer::Sessions(Box::new(frozen.state.clone())), &all)?;
         hears(&self.channel, Said::Have)
     }
 

@@ -71,7 +71,7 @@ enum Answer {
     Refused(String),
     /// Make ready. Beside it: the run directory's lock.
     Prepare,
-    /// What it proxied. Beside it: the sockets.
+    /// What it proxied. Beside it: a file with what is held, and the sockets.
     Sessions(Box<FrozenProxy>),
     /// Act.
     Go(Box<Held>),

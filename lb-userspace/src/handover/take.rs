@@ -6,7 +6,7 @@ use crate::rundir::RunDir;
 use lb_common::spec::Spec;
 use rustix::fd::OwnedFd;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -136,10 +136,15 @@ impl Asked {
     pub fn take(self) -> Result<Taken, TakeError> {
         self.say(Said::Ready)?;
         let proxy = match self.hear()? {
-            (Answer::Sessions(state), descriptors) => Frozen {
-                state: *state,
-                descriptors,
-            },
+            (Answer::Sessions(state), descriptors) => {
+                let mut descriptors = descriptors.into_iter();
+                let held = descriptors.next().map_or(Ok(Vec::new()), whole);
+                Frozen {
+                    state: *state,
+                    held: held.map_err(|e| self.broken(e))?,
+                    descriptors: descriptors.collect(),
+                }
+            }
             (other, _) => return Err(self.unexpected(&other)),
         };
         self.say(Said::Have)?;
@@ -152,6 +157,15 @@ impl Asked {
             (other, _) => Err(self.unexpected(&other)),
         }
     }
+}
+
+/// What is in a file, whoever wrote it before.
+fn whole(file: OwnedFd) -> io::Result<Vec<u8>> {
+    let mut file = File::from(file);
+    file.rewind()?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 impl Taken {
@@ -179,19 +193,21 @@ mod tests {
     use super::super::wire;
     use super::*;
     use crate::reconcile::nothing;
+    use std::io::Write;
 
     /// What `ask` comes to with a daemon that answers so.
     fn asked(answers: Vec<Answer>) -> Result<Taken, String> {
         let dir = tempfile::tempdir().unwrap();
         let listener = wire::open(&socket_in(dir.path())).unwrap();
-        let lock = tempfile::tempfile().unwrap();
+        let mut beside = tempfile::tempfile().unwrap();
+        beside.write_all(b"held").unwrap();
         let old = std::thread::spawn(move || {
             let channel = Channel::accept(&listener).unwrap();
             let (hello, _) = channel.receive::<Hello>().unwrap();
             assert_eq!(hello.format, FORMAT);
             for answer in answers {
                 use rustix::fd::AsFd;
-                channel.send(&answer, &[lock.as_fd()]).unwrap();
+                channel.send(&answer, &[beside.as_fd()]).unwrap();
                 if matches!(answer, Answer::Refused(_)) || channel.receive::<Said>().is_err() {
                     return;
                 }
@@ -207,7 +223,7 @@ mod tests {
             let channel = Channel::connect(&dir.path().join("none"));
             assert!(channel.is_err());
             assert!(held.roles.instances.is_empty());
-            assert_eq!(proxy.descriptors.len(), 1);
+            assert_eq!((proxy.descriptors.len(), proxy.held.as_slice()), (0, b"held".as_slice()));
             return Err("taken".into());
         }
         old.join().unwrap();

@@ -5,6 +5,7 @@ use crate::datapath::proxy::{Frozen, Proxy, ProxyView, Remains};
 use crate::sys::guard::redirect::Redirect;
 use anyhow::Context;
 use lb_common::plan::{Op, Proxying};
+use lb_common::proxy::Settings;
 use std::time::Duration;
 
 /// How long the kernel redirects for a silent holder. A little longer than the addresses' lease.
@@ -44,6 +45,13 @@ impl ProxyHand {
             }
         }
         self.table.as_ref().map(|_| Proxying::default())
+    }
+
+    /// Starts it, to serve nothing yet. What is in the way is said when there is something to serve.
+    pub(super) fn prepare(&mut self, settings: &Settings) {
+        if self.running.is_none() {
+            self.running = Proxy::start(settings).ok();
+        }
     }
 
     async fn set(&mut self, want: &Proxying) -> anyhow::Result<Vec<String>> {

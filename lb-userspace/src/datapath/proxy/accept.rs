@@ -52,7 +52,8 @@ impl Worker {
     fn welcome(&mut self, client: OwnedFd, service: u32) {
         match self.shared.less_busy(self.number, self.sessions.len()) {
             Some(other) => {
-                if !self.shared.send(other, Message::Adopt(client, service)) {
+                let table = self.table.clone();
+                if !self.shared.send(other, Message::Adopt(client, service, table)) {
                     self.shared.leave();
                 }
             }

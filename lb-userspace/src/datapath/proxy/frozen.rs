@@ -1,7 +1,8 @@
 //! A proxy that stands still: what a daemon hands to the one that takes its place.
 //!
 //! Descriptors are apart from the state, in the order in which the state names them: listening sockets, then each
-//! session's client and, where it has one, server.
+//! session's client and, where it has one, server. So are the bytes that were read and not written: each session's from
+//! client to server, then the others.
 use super::live::Sockets;
 use super::thaw::Still;
 use lb_common::model::ServiceKey;
@@ -17,9 +18,20 @@ pub struct Frozen {
     pub state: FrozenProxy,
     /// Its sockets.
     pub descriptors: Vec<OwnedFd>,
+    /// What its sessions hold.
+    pub held: Vec<u8>,
 }
 
 impl Frozen {
+    /// One more session.
+    pub(super) fn push(&mut self, still: Still) {
+        self.state.sessions.push(still.session);
+        self.descriptors.push(still.client);
+        self.descriptors.extend(still.server);
+        self.held.extend(still.up);
+        self.held.extend(still.down);
+    }
+
     /// Each socket with what it is of. Where descriptors are missing, so is the rest.
     pub(super) fn apart(self) -> (Sockets, Vec<Still>) {
         let mut descriptors = self.descriptors.into_iter();
@@ -27,6 +39,12 @@ impl Frozen {
         for (listener, socket) in self.state.listeners.iter().zip(descriptors.by_ref()) {
             sockets.insert((listener.key, listener.address), socket);
         }
+        let mut held = self.held.as_slice();
+        let mut bytes = |half: &FrozenHalf| {
+            let (these, rest) = held.split_at(half.held.min(held.len()));
+            held = rest;
+            these.to_vec()
+        };
         let mut sessions = Vec::new();
         for session in self.state.sessions {
             let Some(client) = descriptors.next() else { break };
@@ -36,6 +54,8 @@ impl Frozen {
                 None
             };
             sessions.push(Still {
+                up: bytes(&session.up),
+                down: bytes(&session.down),
                 session,
                 client,
                 server,
@@ -90,8 +110,8 @@ pub struct FrozenSession {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FrozenHalf {
-    /// Read and not written yet, in hexadecimal.
-    pub held: String,
+    /// So many bytes were read and not written yet.
+    pub held: usize,
     /// The source has ended.
     pub ended: bool,
     /// The destination was told.
@@ -115,36 +135,70 @@ mod addresses {
     }
 }
 
-/// Bytes as text: there are seldom any.
-pub(super) fn to_hex(bytes: &[u8]) -> String {
-    let digit = |n: u8| char::from_digit(u32::from(n), 16).unwrap_or_default();
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        text.extend([digit(byte >> 4), digit(byte & 15)]);
-    }
-    text
-}
-
-/// What is no hexadecimal is nothing.
-pub(super) fn from_hex(text: &str) -> Vec<u8> {
-    let digit = |b: u8| char::from(b).to_digit(16);
-    let pairs = text.as_bytes().chunks_exact(2);
-    let byte = |pair: &[u8]| match pair {
-        [high, low] => u8::try_from(digit(*high)? << 4 | digit(*low)?).ok(),
-        _ => None,
-    };
-    pairs.map_while(byte).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lb_common::model::Protocol;
+    use std::fs::File;
+    use std::os::unix::fs::MetadataExt;
+
+    fn half(held: usize) -> FrozenHalf {
+        FrozenHalf {
+            held,
+            began: true,
+            ..FrozenHalf::default()
+        }
+    }
 
     #[test]
-    fn every_byte_comes_back() {
-        let all: Vec<u8> = (0..=255).collect();
-        assert_eq!(from_hex(&to_hex(&all)), all);
-        assert_eq!(from_hex(""), Vec::<u8>::new());
-        assert_eq!(from_hex("0gff"), Vec::<u8>::new());
+    fn everything_finds_what_it_belongs_to_also_through_text() {
+        let dir = tempfile::tempdir().unwrap();
+        let inode = |fd: OwnedFd| File::from(fd).metadata().unwrap().ino();
+        let make = |name: &str| {
+            let file = File::create(dir.path().join(name)).unwrap();
+            (file.metadata().unwrap().ino(), OwnedFd::from(file))
+        };
+        let key = ServiceKey {
+            protocol: Protocol::Tcp,
+            address: "192.0.2.1".parse().unwrap(),
+            port: 6443,
+        };
+        let address: Option<SocketAddr> = Some("192.0.2.1:6444".parse().unwrap());
+        let mut frozen = Frozen::default();
+        let (listener, fd) = make("listener");
+        frozen.state.listeners.push(FrozenListener { key, address });
+        frozen.descriptors.push(fd);
+        let mut inodes = Vec::new();
+        for (n, connected) in [true, false, true].into_iter().enumerate() {
+            let (client, client_fd) = make(&format!("client{n}"));
+            let (server, server_fd) = make(&format!("server{n}"));
+            inodes.push((client, connected.then_some(server)));
+            frozen.push(Still {
+                session: FrozenSession {
+                    key: None,
+                    connected,
+                    server: None,
+                    headless: !connected,
+                    addresses: (n == 1).then(|| Addresses::new(address.unwrap(), address.unwrap())),
+                    up: half(n),
+                    down: half(2),
+                },
+                client: client_fd,
+                server: connected.then_some(server_fd),
+                up: vec![1; n],
+                down: vec![2; 2],
+            });
+        }
+        let text = serde_json::to_string(&frozen.state).unwrap();
+        frozen.state = serde_json::from_str(&text).unwrap();
+        let (mut sockets, sessions) = frozen.apart();
+        assert_eq!(sockets.remove(&(key, address)).map(inode), Some(listener));
+        assert_eq!(sessions.len(), 3);
+        for (n, (still, wanted)) in sessions.into_iter().zip(inodes).enumerate() {
+            assert_eq!((still.up, still.down), (vec![1; n], vec![2; 2]));
+            assert_eq!((inode(still.client), still.server.map(inode)), wanted);
+            let said = still.session.addresses.map(|a| (a.source, a.destination));
+            assert_eq!(said, (n == 1).then(|| (address.unwrap(), address.unwrap())));
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! leaves the rest where it is, in the sender's socket; only what was read already and could not be written is held
 //! here, within a budget, and beyond that budget bytes are looked at (`MSG_PEEK`), written, and only then taken.
 use super::budget::Budget;
-use super::frozen::{FrozenHalf, from_hex, to_hex};
+use super::frozen::FrozenHalf;
 use super::pipes::{Pipe, Pipes};
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
@@ -124,24 +124,24 @@ impl Half {
     }
 
     /// As it is, for another process: with what was read and not written.
-    pub(super) fn freeze(&mut self, pipes: &mut Pipes, budget: &Budget) -> FrozenHalf {
+    pub(super) fn freeze(&mut self, pipes: &mut Pipes, budget: &Budget) -> (FrozenHalf, Vec<u8>) {
         let held = match self.held.as_deref() {
             None => Vec::new(),
             Some(Held::Bytes { data, at }) => data.get(*at..).unwrap_or_default().to_vec(),
             Some(Held::Pipe { pipe, len }) => drained(pipe, *len),
         };
         self.release(pipes, budget);
-        FrozenHalf {
-            held: to_hex(&held),
+        let frozen = FrozenHalf {
+            held: held.len(),
             ended: self.ended,
             told: self.told,
             began: self.began,
-        }
+        };
+        (frozen, held)
     }
 
     /// As it was in another process. Both sockets may be ready: the first try tells.
-    pub(super) fn thaw(&mut self, frozen: &FrozenHalf, budget: &Budget) {
-        let held = from_hex(&frozen.held);
+    pub(super) fn thaw(&mut self, frozen: &FrozenHalf, held: Vec<u8>, budget: &Budget) {
         if !held.is_empty() {
             self.prepend(held, budget);
         }

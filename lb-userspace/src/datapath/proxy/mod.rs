@@ -65,6 +65,8 @@ pub struct Proxy {
     settings: lb_common::proxy::Settings,
     live: BTreeMap<ServiceKey, Live>,
     next: u32,
+    /// How many tables there were.
+    tables: u64,
     /// What another process had, until this one serves.
     taken: Option<Frozen>,
 }
@@ -109,6 +111,7 @@ impl Proxy {
             settings: settings.clone(),
             live: BTreeMap::new(),
             next: 0,
+            tables: 0,
             taken: None,
         })
     }
@@ -139,9 +142,7 @@ impl Proxy {
             let (answer, sessions) = channel();
             self.shared.send(thread, Message::Freeze(answer));
             for still in sessions.recv().unwrap_or_default() {
-                frozen.state.sessions.push(still.session);
-                frozen.descriptors.push(still.client);
-                frozen.descriptors.extend(still.server);
+                frozen.push(still);
             }
         }
         for thread in self.threads {
@@ -216,7 +217,9 @@ impl Proxy {
             live.update(wanted, keepalive.as_ref(), &mut self.steering, &mut sockets);
         }
         let services = self.live.values().map(|l| (l.number, Arc::new(l.service())));
+        self.tables += 1;
         let table = Arc::new(Table {
+            number: self.tables,
             settings: self.settings.clone(),
             services: services.collect(),
         });

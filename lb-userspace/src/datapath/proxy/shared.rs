@@ -17,8 +17,9 @@ const HELD: usize = 64 * 1024 * 1024;
 pub(super) enum Message {
     /// What to serve from now on.
     Table(Arc<Table>),
-    /// A client that a busier thread has accepted, and its virtual server.
-    Adopt(OwnedFd, u32),
+    /// A client that a busier thread has accepted, its virtual server, and the table that this is in: the receiver's own
+    /// may still be on its way.
+    Adopt(OwnedFd, u32, Arc<Table>),
     /// Sessions of another process: go on with them.
     Thaw(Vec<Thawed>),
     /// Take no client in any more, and drop this when that is so.

@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// Everything that is served.
 #[derive(Debug, Default)]
 pub(super) struct Table {
+    /// Goes up with each.
+    pub(super) number: u64,
     pub(super) settings: Settings,
     /// By their numbers, which are never used again.
     pub(super) services: BTreeMap<u32, Arc<Service>>,

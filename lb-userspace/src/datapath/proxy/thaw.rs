@@ -13,6 +13,9 @@ pub(super) struct Still {
     pub(super) session: FrozenSession,
     pub(super) client: OwnedFd,
     pub(super) server: Option<OwnedFd>,
+    /// What it holds, of each direction.
+    pub(super) up: Vec<u8>,
+    pub(super) down: Vec<u8>,
 }
 
 /// The same where it goes on.
@@ -44,7 +47,7 @@ impl Worker {
         // A connection that is not made yet is begun again: nothing was said on it.
         let server = session.server.take().filter(|_| session.stage == Stage::Open);
         let address = session.seat.as_ref().map(|s| s.backend().address);
-        let (up, down) = (
+        let ((up, up_held), (down, down_held)) = (
             session.up.freeze(&mut self.pipes, &self.shared.budget),
             session.down.freeze(&mut self.pipes, &self.shared.budget),
         );
@@ -60,6 +63,8 @@ impl Worker {
             },
             client: session.client,
             server,
+            up: up_held,
+            down: down_held,
         }
     }
 
@@ -74,8 +79,8 @@ impl Worker {
             } = thawed;
             let mut session = Session::new(still.client, service, self.now);
             session.addresses = still.session.addresses.map(Box::new);
-            session.up.thaw(&still.session.up, &self.shared.budget);
-            session.down.thaw(&still.session.down, &self.shared.budget);
+            session.up.thaw(&still.session.up, still.up, &self.shared.budget);
+            session.down.thaw(&still.session.down, still.down, &self.shared.budget);
             session.seat = backend.as_ref().and_then(|b| Seat::take(b, 0, 0));
             session.server = still.server;
             session.stage = match (session.server.is_some(), still.session.headless) {

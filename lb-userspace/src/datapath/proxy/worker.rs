@@ -204,7 +204,12 @@ impl Worker {
         while let Ok(message) = self.inbox.receiver.try_recv() {
             match message {
                 Message::Table(table) => self.serve(table),
-                Message::Adopt(client, service) => self.adopt(client, service),
+                Message::Adopt(client, service, table) => {
+                    if table.number > self.table.number {
+                        self.serve(table);
+                    }
+                    self.adopt(client, service);
+                }
                 Message::Thaw(sessions) => self.thaw(sessions),
                 Message::Close(closed) => {
                     self.pause(FOR_GOOD);

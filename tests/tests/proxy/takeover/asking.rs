@@ -76,12 +76,17 @@ impl Asking {
     fn hear(&self, wanted: &str) -> Result<()> {
         let mut head = [0; 16];
         let n = recv(self.0.as_raw_fd(), &mut head, MsgFlags::empty())?;
-        let length = head.first_chunk().map(|b| u64::from_ne_bytes(*b)).filter(|_| n == 16);
+        let number = |at: usize| head.get(at..at + 8)?.try_into().ok().map(u64::from_ne_bytes);
+        let length = number(0).filter(|_| n == 16);
         let mut text = vec![0; 64 * 1024];
         let mut whole = Vec::new();
         while (whole.len() as u64) < length.context("no head")? {
             let n = recv(self.0.as_raw_fd(), &mut text, MsgFlags::empty())?;
             whole.extend(text.get(..n).unwrap_or_default());
+        }
+        // Two hundred descriptors ride on one packet.
+        for _ in 0..number(8).unwrap_or(0).div_ceil(200) {
+            recv(self.0.as_raw_fd(), &mut [0], MsgFlags::empty())?;
         }
         let said: Value = serde_json::from_slice(&whole)?;
         if said.get(wanted).is_none() && said != *wanted {
