@@ -126,10 +126,16 @@ impl Successor {
             return;
         }
         let Some(program) = &self.program else {
-            tracing::error!("SIGUSR2: it is not known which program this is: start the new one with --take-over");
+            tracing::error!(
+                "SIGUSR2: it is not known which program this is: start the new one with --take-over"
+            );
             return;
         };
-        match Command::new(program).arg0("cplb").args(words(std::env::args_os())).spawn() {
+        match Command::new(program)
+            .arg0("cplb")
+            .args(words(std::env::args_os()))
+            .spawn()
+        {
             Ok(child) => {
                 tracing::info!(process = child.id(), program = %program.display(), "SIGUSR2: started a new cplb to take over");
                 self.child = Some(child);
@@ -166,7 +172,10 @@ mod tests {
     #[test]
     fn a_successor_gets_the_same_words_and_the_flag_once() {
         let words = |all: &[&str]| words(all.iter().map(OsString::from));
-        assert_eq!(words(&["cplb", "run", "-c", "f"]), ["run", "-c", "f", "--take-over"]);
+        assert_eq!(
+            words(&["cplb", "run", "-c", "f"]),
+            ["run", "-c", "f", "--take-over"]
+        );
         assert_eq!(words(&["cplb", "run", "--take-over"]), ["run", "--take-over"]);
     }
 }

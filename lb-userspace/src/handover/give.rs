@@ -102,7 +102,11 @@ fn prepare(channel: &Channel, lock: &OwnedFd, known: &Known) -> io::Result<()> {
         channel.send(&Answer::Refused(why.clone()), &[])?;
         return Err(io::Error::other(why));
     }
-    tracing::info!(process = channel.peer(), version = hello.version, "another cplb makes ready to take over");
+    tracing::info!(
+        process = channel.peer(),
+        version = hello.version,
+        "another cplb makes ready to take over"
+    );
     channel.send(&Answer::Prepare, &[lock.as_fd()])?;
     channel.patience(PREPARING)?;
     hears(channel, Said::Ready)
@@ -132,8 +136,16 @@ fn objection(hello: &Hello, roles: &RoleView, xdp: bool, network: u64) -> Option
             missing.name, missing.vrid
         ));
     }
-    let lingers = roles.instances.iter().find(|i| i.holds && roles.active().all(|a| a.name != i.name));
-    lingers.map(|i| format!("the instance {} is changing its holder: try again in a moment", i.name))
+    let lingers = roles
+        .instances
+        .iter()
+        .find(|i| i.holds && roles.active().all(|a| a.name != i.name));
+    lingers.map(|i| {
+        format!(
+            "the instance {} is changing its holder: try again in a moment",
+            i.name
+        )
+    })
 }
 
 fn hears(channel: &Channel, wanted: Said) -> io::Result<()> {
@@ -141,7 +153,9 @@ fn hears(channel: &Channel, wanted: Said) -> io::Result<()> {
     if said == wanted {
         Ok(())
     } else {
-        Err(io::Error::other(format!("it said {said:?} instead of {wanted:?}")))
+        Err(io::Error::other(format!(
+            "it said {said:?} instead of {wanted:?}"
+        )))
     }
 }
 

@@ -223,7 +223,10 @@ mod tests {
             let channel = Channel::connect(&dir.path().join("none"));
             assert!(channel.is_err());
             assert!(held.roles.instances.is_empty());
-            assert_eq!((proxy.descriptors.len(), proxy.held.as_slice()), (0, b"held".as_slice()));
+            assert_eq!(
+                (proxy.descriptors.len(), proxy.held.as_slice()),
+                (0, b"held".as_slice())
+            );
             return Err("taken".into());
         }
         old.join().unwrap();

@@ -146,13 +146,19 @@ impl Channel {
                 Ok(received) => break received,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
-                    return Err(io::Error::new(io::ErrorKind::TimedOut, "the other process does not answer"));
+                    return Err(io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        "the other process does not answer",
+                    ));
                 }
                 Err(error) => return Err(error.into()),
             }
         };
         if received.bytes == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the other process is gone"));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "the other process is gone",
+            ));
         }
         bytes.truncate(received.bytes);
         let mut descriptors = Vec::new();

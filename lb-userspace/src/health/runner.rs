@@ -88,7 +88,12 @@ async fn run(mut spec: watch::Receiver<Arc<Spec>>, mut known: Option<HealthView>
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         office.spec = spec.borrow_and_update().clone();
-        reload(&mut office.entries, targets(&office.spec), known.take().as_ref(), &desk);
+        reload(
+            &mut office.entries,
+            targets(&office.spec),
+            known.take().as_ref(),
+            &desk,
+        );
         office.publish();
         loop {
             let now = clock::now();

@@ -147,7 +147,10 @@ impl Kernel {
         }
         if let Some(taken) = self.proxy.taken.take().filter(|t| !t.state.sessions.is_empty()) {
             let sessions = taken.state.sessions.len();
-            tracing::warn!(sessions, "nothing is proxied by this file: the connections of the daemon before this one end");
+            tracing::warn!(
+                sessions,
+                "nothing is proxied by this file: the connections of the daemon before this one end"
+            );
         }
         if let Some(proxy) = &self.proxy.running {
             turn.problems.extend(proxy.problems());

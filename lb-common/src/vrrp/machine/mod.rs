@@ -132,7 +132,10 @@ impl Machine {
             )
             | (State::Backup, Input::Startup | Input::Resume | Input::Claimed)
             | (State::Active, Input::Startup | Input::Resume | Input::Promote)
-            | (State::Leaving, Input::Resume | Input::Shutdown | Input::Promote | Input::Demote | Input::Claimed) => {}
+            | (
+                State::Leaving,
+                Input::Resume | Input::Shutdown | Input::Promote | Input::Demote | Input::Claimed,
+            ) => {}
 
             (State::Backup, Input::Shutdown) => self.stop(Reason::Shutdown),
             (State::Backup, Input::Fault(reason)) => self.fail(reason),

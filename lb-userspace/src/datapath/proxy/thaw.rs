@@ -80,7 +80,9 @@ impl Worker {
             let mut session = Session::new(still.client, service, self.now);
             session.addresses = still.session.addresses.map(Box::new);
             session.up.thaw(&still.session.up, still.up, &self.shared.budget);
-            session.down.thaw(&still.session.down, still.down, &self.shared.budget);
+            session
+                .down
+                .thaw(&still.session.down, still.down, &self.shared.budget);
             session.seat = backend.as_ref().and_then(|b| Seat::take(b, 0, 0));
             session.server = still.server;
             session.stage = match (session.server.is_some(), still.session.headless) {

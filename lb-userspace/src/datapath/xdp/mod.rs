@@ -268,7 +268,10 @@ impl Xdp {
         for (key, _) in watched.iter().filter(|(_, f)| unknown(f)) {
             let since = *self.silent.entry(*key).or_insert(now);
             if now.duration_since(since) >= SILENCE {
-                let name = self.links.get(&key.0).map_or("its interface", |l| l.name.as_str());
+                let name = self
+                    .links
+                    .get(&key.0)
+                    .map_or("its interface", |l| l.name.as_str());
                 problems.push(format!(
                     "{} does not tell its MAC address on {name}: packets that go there are dropped (`no_neighbour`)",
                     key.1

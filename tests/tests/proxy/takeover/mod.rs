@@ -89,7 +89,10 @@ impl<'lab> Served<'lab> {
     fn is_followed(&mut self, before: i64) -> Result<()> {
         let ended = self.cplb.wait(LONG)?;
         if !ended.success() {
-            bail!("the daemon that was taken over from ended with {ended}:\n{}", self.cplb.log());
+            bail!(
+                "the daemon that was taken over from ended with {ended}:\n{}",
+                self.cplb.log()
+            );
         }
         let node = self.cplb.node();
         wait::until("another daemon serves", LONG, || {
@@ -143,7 +146,13 @@ impl<'scope> Load<'scope> {
                         let tally = clients.run(Duration::from_millis(300))?;
                         answers.fetch_add(tally.answers, Relaxed);
                         if tally.failed > 0 {
-                            bail!("{} of {kind:?} failed, {} ms", tally.failed, std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_millis());
+                            bail!(
+                                "{} of {kind:?} failed, {} ms",
+                                tally.failed,
+                                std::time::SystemTime::now()
+                                    .duration_since(std::time::UNIX_EPOCH)?
+                                    .as_millis()
+                            );
                         }
                     }
                     // What the last turn left under way is answered too.
@@ -169,7 +178,9 @@ impl<'scope> Load<'scope> {
     fn end(self) -> Result<()> {
         self.stop.store(true, Relaxed);
         for worker in self.workers {
-            worker.join().map_err(|_| anyhow::anyhow!("a client panicked"))??;
+            worker
+                .join()
+                .map_err(|_| anyhow::anyhow!("a client panicked"))??;
         }
         Ok(())
     }
@@ -194,11 +205,13 @@ fn unnoticed(work: impl FnOnce(&mut Served<'_>, &Load<'_>) -> Result<()>) -> Res
         logs: String::new(),
     };
     let vip: IpAddr = VIP.parse()?;
-    served.cplb.wait_status("it holds, and one server is known to be dead", LONG, |s| {
-        s["kernel"]["proxy"]["servers"][0]["servers"]
-            .as_array()
-            .is_some_and(|all| all.len() == 3 && all.iter().any(|s| s["alive"] == false))
-    })?;
+    served
+        .cplb
+        .wait_status("it holds, and one server is known to be dead", LONG, |s| {
+            s["kernel"]["proxy"]["servers"][0]["servers"]
+                .as_array()
+                .is_some_and(|all| all.len() == 3 && all.iter().any(|s| s["alive"] == false))
+        })?;
     lab.holder(vip, LONG)?;
     let peer = Cplb::start(lab.node("peer")?, &file(51, 100), &[])?;
     peer.wait_status("it is the backup and hears the holder", LONG, |s| {
@@ -206,7 +219,11 @@ fn unnoticed(work: impl FnOnce(&mut Served<'_>, &Load<'_>) -> Result<()>) -> Res
         instance["state"] == "Backup" && !instance["active"].is_null()
     })?;
     let before = transitions(&peer)?;
-    let streams = Streams::start(lab.node("back")?, lab.node("client")?, SocketAddr::new(vip, STREAMS))?;
+    let streams = Streams::start(
+        lab.node("back")?,
+        lab.node("client")?,
+        SocketAddr::new(vip, STREAMS),
+    )?;
     let (stop, answers) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
         let load = Load::start(scope, lab.node("client")?, &stop, &answers);
@@ -245,7 +262,11 @@ fn upgrades_under_load_refuse_and_break_nothing() -> Result<()> {
         }
         let status = served.cplb.status()?;
         let first = &status["kernel"]["proxy"]["servers"][0];
-        assert_eq!((&first["unserved"], &first["cut"]), (&0.into(), &0.into()), "{first}");
+        assert_eq!(
+            (&first["unserved"], &first["cut"]),
+            (&0.into(), &0.into()),
+            "{first}"
+        );
         let reason = &status["roles"]["instances"][0]["transitions"][0]["reason"];
         assert_eq!(reason, "resumed", "{status}");
         Ok(())
@@ -262,7 +283,10 @@ fn a_new_one_that_fails_leaves_the_old_one_as_it_was() -> Result<()> {
             std::fs::write(&path, text)?;
             let path = path.to_string_lossy();
             let out = cplb::run(node, &["run", "--take-over", "--config", &path])?;
-            Ok((out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned()))
+            Ok((
+                out.status.code(),
+                String::from_utf8_lossy(&out.stderr).into_owned(),
+            ))
         };
         let (code, said) = run("apiVersion: cplb.io/v1alpha1\nkind: Nonsense\n")?;
         assert_eq!(code, Some(2), "{said}");

@@ -49,7 +49,10 @@ impl Streams {
         };
         let clients = (0..STREAMS)
             .map(|n| {
-                let stream = client.netns().run(|| TcpStream::connect(via))?.context("a stream")?;
+                let stream = client
+                    .netns()
+                    .run(|| TcpStream::connect(via))?
+                    .context("a stream")?;
                 Ok(end(stream, n % 3 == 2, stop.clone()))
             })
             .collect::<Result<_>>()?;
