@@ -112,7 +112,7 @@ pub(super) struct Successor {
 impl Default for Successor {
     fn default() -> Self {
         Self {
-            program: std::env::current_exe().ok(),
+            program: std::env::current_exe().ok().map(where_it_was),
             child: None,
         }
     }
@@ -155,6 +155,12 @@ impl Successor {
     }
 }
 
+/// The kernel's word for a program that was replaced since.
+fn where_it_was(path: PathBuf) -> PathBuf {
+    let replaced = path.to_str().and_then(|p| p.strip_suffix(" (deleted)"));
+    replaced.map_or_else(|| path.clone(), PathBuf::from)
+}
+
 /// This process's own, without its name.
 fn words(all: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let flag = OsString::from("--take-over");
@@ -168,6 +174,13 @@ fn words(all: impl Iterator<Item = OsString>) -> Vec<OsString> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_is_looked_for_where_it_was() {
+        let was = |path: &str| where_it_was(path.into());
+        assert_eq!(was("/bin/cplb (deleted)"), PathBuf::from("/bin/cplb"));
+        assert_eq!(was("/bin/cplb"), PathBuf::from("/bin/cplb"));
+    }
 
     #[test]
     fn a_successor_gets_the_same_words_and_the_flag_once() {

@@ -23,6 +23,8 @@ pub(super) enum Step {
     Ready,
     /// It has all sessions.
     Sessions,
+    /// It was let act.
+    Go,
 }
 
 pub(super) struct Asking(OwnedFd);
@@ -57,7 +59,12 @@ impl Asking {
         if step == Step::Ready {
             return Ok(());
         }
-        asking.hear("sessions")
+        asking.hear("sessions")?;
+        if step == Step::Sessions {
+            return Ok(());
+        }
+        asking.say(&json!("have"))?;
+        asking.hear("go")
     }
 
     fn say(&self, value: &Value) -> Result<()> {

@@ -15,6 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
@@ -146,13 +147,7 @@ impl<'scope> Load<'scope> {
                         let tally = clients.run(Duration::from_millis(300))?;
                         answers.fetch_add(tally.answers, Relaxed);
                         if tally.failed > 0 {
-                            bail!(
-                                "{} of {kind:?} failed, {} ms",
-                                tally.failed,
-                                std::time::SystemTime::now()
-                                    .duration_since(std::time::UNIX_EPOCH)?
-                                    .as_millis()
-                            );
+                            bail!("{} of {kind:?} failed", tally.failed);
                         }
                     }
                     // What the last turn left under way is answered too.
@@ -306,4 +301,68 @@ fn a_new_one_that_fails_leaves_the_old_one_as_it_was() -> Result<()> {
         served.upgrade(&file(51, 200))?;
         load.go_on(300)
     })
+}
+
+/// The proxy's node with this daemon on it, and the other one as its backup.
+fn pair<'lab>(
+    lab: &'lab Lab,
+    daemon: impl FnOnce(&'lab Node) -> Result<Cplb<'lab>>,
+) -> Result<[Cplb<'lab>; 2]> {
+    let first = daemon(lab.node("proxy")?)?;
+    lab.holder(VIP.parse()?, LONG)?;
+    let peer = Cplb::start(lab.node("peer")?, &file(51, 100), &[])?;
+    peer.wait_status("it is the backup and hears the holder", LONG, |s| {
+        let instance = &s["roles"]["instances"][0];
+        instance["state"] == "Backup" && !instance["active"].is_null()
+    })?;
+    Ok([first, peer])
+}
+
+#[test]
+fn one_that_dies_when_it_was_let_act_is_left_for_as_any_other() -> Result<()> {
+    let lab = lab()?;
+    let [mut first, _peer] = pair(&lab, |node| Cplb::start(node, &file(51, 200), &[]))?;
+    Asking::until(first.node(), Step::Go)?;
+    assert!(!first.wait(LONG)?.success());
+    // By its guardian, which lets go of everything once the other one has it.
+    first.wait_all(LONG).with_context(|| first.log())?;
+    assert_eq!(lab.holder(VIP.parse()?, LONG)?.name(), "peer");
+    Ok(())
+}
+
+#[test]
+fn the_first_process_of_a_container_waits_until_it_is_stopped() -> Result<()> {
+    let lab = lab()?;
+    let [mut first, peer] = pair(&lab, |node| {
+        let path = node.dir().join("cplb.yaml");
+        std::fs::write(&path, file(51, 200))?;
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork"]).arg(cplb::binary());
+        command.args(["run", "--config"]).arg(&path);
+        Cplb::started(node, command, path)
+    })?;
+    let before = transitions(&peer)?;
+    assert_eq!(first.status()?["pid"], 1);
+    let inner = first.pids().into_iter().find(|pid| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let numbers = status.lines().find_map(|l| l.strip_prefix("NSpid:"));
+        numbers.is_some_and(|n| n.split_whitespace().eq([pid.to_string().as_str(), "1"]))
+    });
+    let inner = inner.context("the first process")?;
+    let second = Cplb::start_with(first.node(), &file(51, 200), &[], |c| {
+        c.arg("--take-over");
+    })?;
+    let own = i64::from(second.pid().as_raw());
+    second.wait_status("it has taken over", LONG, |s| s["pid"] == own)?;
+    wait::until("the one before says so", LONG, || {
+        first.log().contains("waiting to be stopped").then_some(())
+    })?;
+    assert!(first.running());
+    // Nothing of it is in the way any more: not the lock, nor its guardian.
+    assert_eq!(first.pids().len(), 2, "itself, and what started it");
+    kill(inner, Signal::SIGTERM)?;
+    assert!(first.wait(LONG)?.success());
+    assert_eq!(transitions(&peer)?, before, "the other node saw a change");
+    assert_eq!(second.status()?["pid"], own);
+    Ok(())
 }

@@ -37,7 +37,7 @@ impl Streams {
                 while ends.len() < STREAMS {
                     let (stream, _) = listener.accept()?;
                     let mut first = [0];
-                    if stream.peek(&mut first)? == 1 {
+                    if matches!(stream.peek(&mut first), Ok(1)) {
                         let slow = ends.len() % 3 == 1;
                         ends.push(end(stream, slow, stop.clone()));
                     }
