@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Each step of it takes milliseconds.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -51,6 +51,7 @@ impl Daemon {
 
     /// Hands everything to a new daemon. `None`: it has it, and this one is over. Else this one goes on as it was.
     pub(super) async fn hand_over(mut self, asking: Asking) -> Option<Self> {
+        let began = Instant::now();
         let Some(frozen) = self.reconciler.freeze_proxy(LIMIT).await else {
             asking.refuse("its reconciler does not answer");
             return Some(self);
@@ -78,6 +79,7 @@ impl Daemon {
             tracing::error!(%error, "the new cplb failed while it took over: ending, so that the guardian leaves in our place");
             panic::abort();
         }
+        let took = began.elapsed();
         // A copy of a socket keeps it open.
         drop(frozen);
         self.driver.commander().send(Tell::Abandon);
@@ -91,7 +93,7 @@ impl Daemon {
         // A copy of the lock would keep it locked.
         drop((self.run_dir, self.giver));
         self.hooks.finish(LAST_WORDS).await;
-        tracing::info!(process, sessions, "handed over to the new cplb");
+        tracing::info!(process, sessions, ?took, "handed over to the new cplb");
         if std::process::id() == 1 {
             // The end of a container's first process is the container's, and it would be started again.
             tracing::info!("waiting to be stopped");
