@@ -346,7 +346,8 @@ fn a_bond_takes_it_natively_or_says_why_not() -> Result<()> {
     if let Err(error) = a.ip("link add bond0 type bond mode active-backup miimon 100\n") {
         skip!("this kernel has no bonds ({})", support::first_line(&error));
     }
-    a.ip("link set eth0 down\nlink set eth0 master bond0\naddress add 10.0.0.1/24 dev bond0\nlink set bond0 up\n")?;
+    // The bond has the address from now on; left on the port too, it would keep the route there.
+    a.ip("link set eth0 down\naddress flush dev eth0\nlink set eth0 master bond0\naddress add 10.0.0.1/24 dev bond0\nlink set bond0 up\n")?;
     a.ip(&format!("address add {VIP}/24 dev bond0\n"))?;
     net.direct(async |mut bench: Bench| {
         let bond0 = bench.index("bond0").await;

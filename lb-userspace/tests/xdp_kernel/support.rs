@@ -136,8 +136,9 @@ impl Net {
     pub(crate) fn serve(&self, node: &str, vip: &str) -> Result<Server> {
         let netns = self.lab.node(node)?.netns();
         let prefix = if vip.contains(':') { "128 nodad" } else { "32" };
-        netns.sysctl("ipv4.conf.eth0.arp_ignore", "1")?;
-        netns.sysctl("ipv4.conf.eth0.arp_announce", "2")?;
+        // Of every interface: the VLANs' too.
+        netns.sysctl("ipv4.conf.all.arp_ignore", "1")?;
+        netns.sysctl("ipv4.conf.all.arp_announce", "2")?;
         netns.ip(&format!("address add {vip}/{prefix} dev lo\n"))?;
         let address = SocketAddr::new(vip.parse()?, PORT);
         let listener = netns

@@ -184,6 +184,9 @@ impl Test {
                 image.program(&suite.program, &place)?;
                 let mut argv = vec![place];
                 argv.extend(self.arguments(suite));
+                if self.filter.is_none() {
+                    argv.extend(suite.guest.iter().map(|part| (*part).to_owned()));
+                }
                 let env = lab::guest_environment();
                 image.command(vm::Command {
                     name: suite.name.clone(),
