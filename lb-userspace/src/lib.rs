@@ -15,6 +15,7 @@ pub mod config;
 pub mod daemon;
 pub mod datapath;
 pub mod guardian;
+pub mod handover;
 pub mod health;
 pub mod logging;
 pub mod notify;

@@ -2,7 +2,7 @@
 //!
 //! `lock` is held by the daemon and, through inheritance, by its guardian: while either lives, a second daemon on this
 //! directory waits, and `cplb cleanup` refuses.
-use nix::fcntl::{Flock, FlockArg};
+use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -47,14 +47,8 @@ fn owner_text(owner: &Option<String>) -> String {
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
-    lock: Lock,
-}
-
-/// An inherited lock is given up by closing it: unlocking would take it from the daemon, who shares it.
-#[derive(Debug)]
-enum Lock {
-    Own(Flock<File>),
-    Inherited(File),
+    /// Given up by closing it, and never by unlocking: that would take it from those who share it.
+    lock: File,
 }
 
 impl RunDir {
@@ -72,7 +66,7 @@ impl RunDir {
         let deadline = crate::clock::now() + patience;
         let mut said = false;
         loop {
-            let file = OpenOptions::new()
+            let mut file = OpenOptions::new()
                 .read(true)
                 .write(true)
                 .create(true)
@@ -80,15 +74,15 @@ impl RunDir {
                 .mode(0o644)
                 .open(path.join("lock"))
                 .map_err(unusable)?;
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => {
-                    write_pid(&lock).map_err(unusable)?;
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {
+                    write_pid(&file).map_err(unusable)?;
                     return Ok(Self {
                         path: path.to_owned(),
-                        lock: Lock::Own(lock),
+                        lock: file,
                     });
                 }
-                Err((mut file, _)) if crate::clock::now() >= deadline => {
+                Err(_) if crate::clock::now() >= deadline => {
                     let mut owner = String::new();
                     let _ = file.read_to_string(&mut owner);
                     let owner = Some(owner.trim().to_owned()).filter(|o| !o.is_empty());
@@ -112,23 +106,20 @@ impl RunDir {
     pub fn inherited(path: &Path, file: File) -> Self {
         Self {
             path: path.to_owned(),
-            lock: Lock::Inherited(file),
+            lock: file,
         }
     }
 
     /// Writes this process into the lock: the guardian, once it has taken over.
     pub fn sign(&self) {
-        if let Err(error) = write_pid(self.lock_file()) {
+        if let Err(error) = write_pid(&self.lock) {
             tracing::debug!(%error, "the run directory's lock cannot be written");
         }
     }
 
     /// The open lock, for a child to inherit.
     pub fn lock_file(&self) -> &File {
-        match &self.lock {
-            Lock::Own(lock) => lock,
-            Lock::Inherited(file) => file,
-        }
+        &self.lock
     }
 
     /// The directory.

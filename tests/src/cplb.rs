@@ -57,11 +57,15 @@ impl<'lab> Cplb<'lab> {
             command.arg("--backend").arg(backend);
         }
         adjust(&mut command);
-        let daemon = Daemon::start(node, "cplb", command)?;
+        Self::started(node, command, path)
+    }
+
+    /// Starts a command of one's own that comes to `cplb run` with the file at `config`.
+    pub fn started(node: &'lab Node, command: Command, config: PathBuf) -> Result<Self> {
         Ok(Self {
-            daemon,
+            daemon: Daemon::start(node, "cplb", command)?,
             node,
-            config: path,
+            config,
         })
     }
 

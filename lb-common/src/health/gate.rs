@@ -86,6 +86,15 @@ impl Gate {
         }
     }
 
+    /// One whose server was found to be so by a process before this one.
+    pub const fn known(rise: u8, fall: u8, health: Health) -> Self {
+        Self {
+            health,
+            undecided: false,
+            ..Self::new(rise, fall, Start::Up)
+        }
+    }
+
     /// What it counts as.
     pub const fn health(&self) -> Health {
         self.health

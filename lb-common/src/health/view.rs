@@ -29,10 +29,14 @@ pub struct HealthView {
 impl HealthView {
     /// How `server` is for `vs`.
     pub fn health(&self, vs: &VirtualServer, server: &RealServer) -> Health {
-        let seat = seat(vs, server);
-        if self.down.contains(&seat) {
+        self.at(&seat(vs, server))
+    }
+
+    /// How the server in this seat is.
+    pub fn at(&self, seat: &Seat) -> Health {
+        if self.down.contains(seat) {
             Health::Down
-        } else if self.unready.contains(&seat) {
+        } else if self.unready.contains(seat) {
             Health::Unready
         } else {
             Health::Up

@@ -45,6 +45,8 @@ impl fmt::Display for State {
 pub enum Reason {
     /// The interface became usable.
     Startup,
+    /// A process before this one was Active, on this node.
+    Resumed,
     /// This router owns the addresses.
     Owner,
     /// Nothing was heard for Active_Down_Interval.

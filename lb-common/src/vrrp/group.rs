@@ -124,11 +124,11 @@ impl Router {
 
     pub(super) fn handle_in_group(&mut self, now: Instant, id: InstanceId, group: GroupId, input: Input) {
         match input {
-            Input::Startup => {
+            Input::Startup | Input::Resume => {
                 self.want(id, Wanted::Up);
                 self.spread_faults(now, group);
                 if !self.is_faulted(group) {
-                    self.pass(now, id, Input::Startup);
+                    self.pass(now, id, input);
                 }
             }
             Input::Fault(reason) => {

@@ -41,6 +41,8 @@ pub enum FaultReason {
 pub enum Input {
     /// The interface is usable: take part.
     Startup,
+    /// The same, where another process of this node was Active until now and hands over: go on as that.
+    Resume,
     /// Leave well: make before break.
     Shutdown,
     /// Take no part until `Startup` comes again.

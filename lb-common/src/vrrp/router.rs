@@ -174,6 +174,7 @@ fn ungated(input: Input) -> Input {
             Input::Reconfigure(params)
         }
         Input::Startup
+        | Input::Resume
         | Input::Shutdown
         | Input::Fault(_)
         | Input::Advert(_)

@@ -381,6 +381,7 @@ pub(crate) const REASONS: [&str; 12] = [
 fn reason_name(reason: Reason) -> &'static str {
     match reason {
         Reason::Startup => "Startup",
+        Reason::Resumed => "Resumed",
         Reason::Owner => "Owner",
         Reason::ActiveDown => "ActiveDown",
         Reason::ActiveLeft => "ActiveLeft",

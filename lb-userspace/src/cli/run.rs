@@ -11,9 +11,19 @@ pub(super) struct Args {
     config: ConfigArg,
     #[command(flatten)]
     run_dir: RunDirArg,
+    /// Take over from the daemon on the run directory, without a refused or broken connection; start as always where
+    /// there is none.
+    ///
+    /// The virtual IPs stay on this node, and the proxy's listening sockets and connections go on in this process. The
+    /// daemon before it ends then. It goes on as it was, and this one ends with an error, where that cannot go well: this
+    /// file is wrong, lacks an instance that is held, or the other daemon's XDP program is on an interface.
+    /// SIGUSR2 makes a daemon start whatever is in its program's place now, in this way.
+    #[arg(long, env = "CPLB_TAKE_OVER", value_parser = clap::builder::FalseyValueParser::new())]
+    take_over: bool,
 }
 
-/// Runs until told to stop. SIGHUP, or a change of the file, reads it again; SIGTERM leaves well.
+/// Runs until told to stop. SIGHUP, or a change of the file, reads it again; SIGTERM leaves well; SIGUSR2
+/// starts a new binary in this one's place.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let overrides = config::Overrides {
         backends: args.config.backends.clone(),
@@ -32,6 +42,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         config: args.config.config.clone(),
         overrides,
         run_dir: args.run_dir.run_dir.clone(),
+        take_over: args.take_over,
     };
     daemon::run(options, loaded, file)?;
     Ok(ExitCode::SUCCESS)

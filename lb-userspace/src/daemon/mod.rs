@@ -6,10 +6,11 @@
 //!   election thread --roles (watch)--> reconciler thread ---Applied--> election
 //!   health tasks ----report (watch)-->        |
 //!                                             +--view (watch)--> status socket
-//!   main task: signals, the file, the guardian, systemd's watchdog
+//!   main task: signals, the file, the guardian, systemd's watchdog, a new binary that takes over
 //! ```
 //! Channels that carry state are `watch`es: the latest value wins, so no slow part makes a queue for a fast one.
 pub mod files;
+mod handover;
 mod leave;
 mod notify;
 mod panic;
@@ -18,6 +19,7 @@ mod signals;
 use crate::admin::{self, Reload, Status};
 use crate::config::{self, Loaded, Overrides};
 use crate::guardian::{Guardian, Message};
+use crate::handover::{self as succession, Asked, Asking, Giver};
 use crate::health;
 use crate::notify::Notifier;
 use crate::reconcile::{Inputs, Opened, Purpose, Reconciler};
@@ -25,6 +27,7 @@ use crate::rundir::RunDir;
 use crate::track::{self, TrackReport};
 use crate::vrrp::{self, Command, Driver};
 use anyhow::Context;
+use handover::Successor;
 use lb_common::health::HealthView;
 use lb_common::spec::Spec;
 use signals::{Event, Signals};
@@ -59,6 +62,8 @@ pub struct Options {
     pub overrides: Overrides,
     /// Lock, socket, journal.
     pub run_dir: PathBuf,
+    /// Take over from the daemon that runs there, if one does.
+    pub take_over: bool,
 }
 
 /// Runs until told to stop. `loaded` is what `options.config` held a moment ago.
@@ -75,10 +80,19 @@ pub fn run(options: Options, loaded: Loaded, file: files::Watcher) -> anyhow::Re
     runtime.block_on(async {
         // From here on a signal asks for something, and no longer ends the process.
         let mut signals = Signals::listen().context("listening for signals")?;
-        let Some((run_dir, read_again)) = enter(&options.run_dir, &mut signals).await? else {
-            return Ok(());
+        let asked = if options.take_over {
+            succession::ask(&options.run_dir, &loaded.spec)?
+        } else {
+            None
         };
-        let mut daemon = Daemon::start(options, loaded, run_dir, file, signals)?;
+        let (run_dir, read_again, asked) = match asked {
+            Some((run_dir, asked)) => (run_dir, false, Some(asked)),
+            None => match enter(&options.run_dir, &mut signals).await? {
+                Some((run_dir, read_again)) => (run_dir, read_again, None),
+                None => return Ok(()),
+            },
+        };
+        let mut daemon = Daemon::start(options, loaded, run_dir, file, signals, asked).await?;
         if read_again {
             daemon.start_reading("SIGHUP");
         }
@@ -106,6 +120,7 @@ async fn enter(path: &Path, signals: &mut Signals) -> anyhow::Result<Option<(Run
                     return Ok(None);
                 }
                 Event::Reload => read_again = true,
+                Event::Replace => tracing::warn!("SIGUSR2: there is nothing to take over from this process yet"),
             },
         }
     }
@@ -131,17 +146,21 @@ struct Daemon {
     read_again: bool,
     health: watch::Receiver<Arc<HealthView>>,
     guardian_since: Instant,
+    /// Where a new daemon asks for all of this; `None`: it cannot be opened.
+    giver: Option<Giver>,
+    successor: Successor,
 }
 
 type Read = Result<Result<Loaded, String>, JoinError>;
 
 impl Daemon {
-    fn start(
+    async fn start(
         options: Options,
         loaded: Loaded,
         run_dir: RunDir,
         file: files::Watcher,
         signals: Signals,
+        asked: Option<Asked>,
     ) -> anyhow::Result<Self> {
         // Started first: from the first address on there is somebody to take it down.
         let guardian = start_guardian(&run_dir);
@@ -149,8 +168,23 @@ impl Daemon {
         let initial = spec.borrow().clone();
         let opened =
             Opened::new(run_dir.journal(), Purpose::Run, &initial).context("starting the reconciler")?;
-        let driver = vrrp::spawn(vrrp::Config::of(&initial)).context("starting the election")?;
-        let health = health::spawn(spec_rx.clone());
+        // Whatever fails until here leaves a daemon that runs as it is.
+        let (before, frozen, done) = match asked.map(Asked::take).transpose()? {
+            Some(taken) => {
+                let (held, frozen, done) = taken.apart();
+                (Some(held), Some(frozen), Some(done))
+            }
+            None => (None, None, None),
+        };
+        let election = match &before {
+            Some(before) => vrrp::Config::resuming(&initial, &before.roles),
+            None => vrrp::Config::of(&initial),
+        };
+        let driver = vrrp::spawn(election).context("starting the election")?;
+        if before.is_some() {
+            handover::until_complete(&driver).await;
+        }
+        let health = health::spawn(spec_rx.clone(), before.map(|b| b.health));
         let hooks = crate::notify::spawn(spec_rx.clone(), driver.roles());
         let reconciler = opened.run(Inputs {
             spec: spec_rx,
@@ -158,6 +192,7 @@ impl Daemon {
             health: health.view.clone(),
             commander: driver.commander(),
             election: driver.heartbeat(),
+            proxy: frozen,
         });
         let (gave_way, gave_way_rx) = watch::channel(false);
         let tracked = track::spawn(track::Inputs {
@@ -168,7 +203,7 @@ impl Daemon {
             gave_way: gave_way_rx,
             commander: driver.commander(),
         });
-        let daemon = Self {
+        let mut daemon = Self {
             options,
             run_dir,
             spec,
@@ -185,8 +220,15 @@ impl Daemon {
             read_again: false,
             health: health.view,
             guardian_since: Instant::now(),
+            giver: None,
+            successor: Successor::default(),
         };
+        if let Some(done) = done {
+            daemon.settle_in(done).await;
+        }
+        // Their paths were the old daemon's until now.
         daemon.open_socket(health.report, tracked);
+        daemon.listen_for_successors();
         if !initial.enabled {
             tracing::warn!(
                 "controlPlaneLoadBalancing.enabled is not true: nothing to do until the file says so"
@@ -238,6 +280,11 @@ impl Daemon {
                         break;
                     }
                     Event::Reload => self.start_reading("SIGHUP"),
+                    Event::Replace => self.successor.start(),
+                },
+                asking = next(&mut self.giver) => match self.hand_over(asking).await {
+                    Some(daemon) => self = daemon,
+                    None => return Ok(()),
                 },
                 changed = roles.changed() => {
                     if changed.is_err() {
@@ -264,6 +311,7 @@ impl Daemon {
         if self.driver.is_finished() {
             election_ended();
         }
+        self.successor.look();
         self.weigh(self.reconciler.in_place().age() > SLUGGISH);
         let age = self.reconciler.heartbeat().age();
         if age > HUNG {
@@ -396,6 +444,7 @@ impl Daemon {
             tracing::error!(problem, "left behind; `cplb cleanup` tries again");
         }
         // Before the guardian lets the lock go: then it may be the next daemon's.
+        let _ = std::fs::remove_file(self.run_dir.takeover_socket());
         let _ = std::fs::remove_file(self.run_dir.socket());
         if let Some(guardian) = self.guardian {
             guardian.dismiss();
@@ -412,6 +461,14 @@ impl Daemon {
             tracing::info!("left; nothing of ours is in the kernel");
         }
         Ok(())
+    }
+}
+
+/// A new daemon that is ready to take over; never, where none can ask.
+async fn next(giver: &mut Option<Giver>) -> Asking {
+    match giver {
+        Some(giver) => giver.next().await,
+        None => std::future::pending().await,
     }
 }
 

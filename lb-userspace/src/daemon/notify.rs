@@ -29,3 +29,8 @@ pub(super) fn stopping() {
 pub(super) fn alive() {
     tell(&[NotifyState::Watchdog]);
 }
+
+/// Another process is the service's from now on.
+pub(super) fn main_process(pid: u32) {
+    tell(&[NotifyState::MainPid(pid)]);
+}

@@ -8,6 +8,8 @@ pub(super) enum Event {
     Stop(&'static str),
     /// Read the file again.
     Reload,
+    /// Start what is now where this program was, to take over.
+    Replace,
 }
 
 /// The signals that mean something to the daemon.
@@ -15,6 +17,7 @@ pub(super) struct Signals {
     term: Signal,
     int: Signal,
     hup: Signal,
+    usr2: Signal,
 }
 
 impl Signals {
@@ -24,6 +27,7 @@ impl Signals {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
             hup: signal(SignalKind::hangup())?,
+            usr2: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -33,6 +37,7 @@ impl Signals {
             _ = self.term.recv() => Event::Stop("SIGTERM"),
             _ = self.int.recv() => Event::Stop("SIGINT"),
             _ = self.hup.recv() => Event::Reload,
+            _ = self.usr2.recv() => Event::Replace,
         }
     }
 

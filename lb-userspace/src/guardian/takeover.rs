@@ -98,6 +98,7 @@ fn take_over(run_dir: &RunDir, spec: Spec, roles: RoleView, health: HealthView) 
             health: health_rx,
             commander: driver.commander(),
             election: driver.heartbeat(),
+            proxy: None,
         });
         let mut changes = driver.roles();
         let follow = async {

@@ -58,19 +58,19 @@ struct Desk {
     programs: Arc<Semaphore>,
 }
 
-/// Starts checking what `spec` names, for as long as `spec` lives.
-pub fn spawn(spec: watch::Receiver<Arc<Spec>>) -> Health {
-    let (view_in, view) = watch::channel(Arc::default());
+/// Starts checking what `spec` names, for as long as `spec` lives. `known`: what a process before this one found.
+pub fn spawn(spec: watch::Receiver<Arc<Spec>>, known: Option<HealthView>) -> Health {
+    let (view_in, view) = watch::channel(Arc::new(known.clone().unwrap_or_default()));
     let (report_in, report) = watch::channel(Arc::default());
     let out = Out {
         view: view_in,
         report: report_in,
     };
-    tokio::spawn(run(spec, out));
+    tokio::spawn(run(spec, known, out));
     Health { view, report }
 }
 
-async fn run(mut spec: watch::Receiver<Arc<Spec>>, out: Out) {
+async fn run(mut spec: watch::Receiver<Arc<Spec>>, mut known: Option<HealthView>, out: Out) {
     let (found_tx, mut found) = mpsc::channel(CONCURRENCY);
     let desk = Desk {
         found: found_tx,
@@ -88,7 +88,12 @@ async fn run(mut spec: watch::Receiver<Arc<Spec>>, out: Out) {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         office.spec = spec.borrow_and_update().clone();
-        reload(&mut office.entries, targets(&office.spec), &desk);
+        reload(
+            &mut office.entries,
+            targets(&office.spec),
+            known.take().as_ref(),
+            &desk,
+        );
         office.publish();
         loop {
             let now = clock::now();
@@ -177,7 +182,12 @@ impl Office {
 }
 
 /// What stays keeps its gate, also where only the way of asking is another; what is new starts; what is gone stops.
-fn reload(entries: &mut BTreeMap<Target, Entry>, wanted: BTreeMap<Target, BTreeSet<Seat>>, desk: &Desk) {
+fn reload(
+    entries: &mut BTreeMap<Target, Entry>,
+    wanted: BTreeMap<Target, BTreeSet<Seat>>,
+    found: Option<&HealthView>,
+    desk: &Desk,
+) {
     let mut old = std::mem::take(entries);
     let known: BTreeMap<Seat, (Gate, TargetReport)> = (old.values())
         .flat_map(|e| e.seats.iter().map(|s| (*s, (e.gate, e.report.clone()))))
@@ -187,7 +197,8 @@ fn reload(entries: &mut BTreeMap<Target, Entry>, wanted: BTreeMap<Target, BTreeS
             Some(entry) => Entry { seats, ..entry },
             None => {
                 let before = seats.iter().find_map(|s| known.get(s)).cloned();
-                start(&target, seats, before, desk)
+                let health = found.zip(seats.first()).map(|(view, seat)| view.at(seat));
+                start(&target, seats, before, health, desk)
             }
         };
         entries.insert(target, entry);
@@ -195,7 +206,13 @@ fn reload(entries: &mut BTreeMap<Target, Entry>, wanted: BTreeMap<Target, BTreeS
     old.values().for_each(|e| e.task.abort());
 }
 
-fn start(target: &Target, seats: BTreeSet<Seat>, before: Option<(Gate, TargetReport)>, desk: &Desk) -> Entry {
+fn start(
+    target: &Target,
+    seats: BTreeSet<Seat>,
+    before: Option<(Gate, TargetReport)>,
+    health: Option<State>,
+    desk: &Desk,
+) -> Entry {
     let check = &target.check;
     let kind = check.kind().to_string();
     let (gate, report) = match before {
@@ -209,7 +226,10 @@ fn start(target: &Target, seats: BTreeSet<Seat>, before: Option<(Gate, TargetRep
             (gate, report)
         }
         None => {
-            let gate = Gate::new(check.rise, check.fall, check.start);
+            let gate = match health {
+                Some(health) => Gate::known(check.rise, check.fall, health),
+                None => Gate::new(check.rise, check.fall, check.start),
+            };
             (gate, TargetReport::new(kind, target.at, &gate))
         }
     };

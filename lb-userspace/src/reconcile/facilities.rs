@@ -40,6 +40,11 @@ impl Kernel {
             self.look_for_facilities(true);
             self.look_for_xdp(spec).await;
         }
+        let proxied = |vs: &VirtualServer| vs.datapath == DatapathKind::Proxy;
+        let wants_proxy = spec.proxy.bind_port.is_some() || spec.virtual_servers.iter().any(proxied);
+        if spec.enabled && wants_proxy && self.purpose == Purpose::Run {
+            self.proxy.prepare(&spec.proxy);
+        }
     }
 
     /// What this node can balance with.

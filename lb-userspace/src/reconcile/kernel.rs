@@ -133,6 +133,11 @@ impl Kernel {
         Ok(kernel)
     }
 
+    /// Reads the journal again.
+    pub(super) fn read_journal(&mut self, journal: &Path) {
+        self.journal = Journal::open(journal, self.purpose == Purpose::Look);
+    }
+
     /// Whether virtual servers can be programmed.
     pub fn has_ipvs(&self) -> bool {
         self.ipvs.is_some()

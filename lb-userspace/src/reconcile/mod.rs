@@ -16,20 +16,24 @@ mod journal;
 mod kernel;
 mod observe;
 mod proxy;
+mod request;
 mod show;
 mod view;
 
 #[cfg(test)]
 pub(crate) use clear::nothing;
 pub use kernel::{Extent, Kernel, Purpose};
+pub use request::Ended;
 pub use view::{GuardView, ReconcileView};
 
+use crate::datapath::proxy::Frozen;
 use crate::datapath::xdp;
 use crate::vrrp::{Command, Commander, Heartbeat, RoleView};
 use anyhow::Context as _;
 use lb_common::health::HealthView;
 use lb_common::plan::{Context, Desired, LEASE, Role, desired, diff};
 use lb_common::spec::Spec;
+use request::Request;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -53,6 +57,8 @@ pub struct Inputs {
     pub commander: Commander,
     /// Of the election's thread.
     pub election: Arc<Heartbeat>,
+    /// What the proxy of a process before this one had.
+    pub proxy: Option<Frozen>,
 }
 
 /// What keeps the XDP program on its interfaces: it is there until every copy is closed.
@@ -64,14 +70,14 @@ pub struct Reconciler {
     heartbeat: Arc<Heartbeat>,
     in_place: Arc<Heartbeat>,
     xdp_links: watch::Receiver<XdpLinks>,
-    tear_down: mpsc::Sender<oneshot::Sender<Vec<String>>>,
+    requests: mpsc::Sender<Request>,
     thread: std::thread::JoinHandle<()>,
 }
 
 /// A writer that has reached the kernel and found what there is to balance with. Loading the XDP program may take a
 /// second, in which an election that went on already would take an address over that nobody puts.
 pub struct Opened {
-    begin: oneshot::Sender<(Loop, mpsc::Receiver<oneshot::Sender<Vec<String>>>)>,
+    begin: oneshot::Sender<(Loop, mpsc::Receiver<Request>)>,
     thread: std::thread::JoinHandle<()>,
 }
 
@@ -96,6 +102,8 @@ impl Opened {
                     kernel.prepare(&spec).await;
                     let _ = opened_tx.send(Ok(()));
                     if let Ok((turns, requests)) = told.await {
+                        // A process before this one may have written to it meanwhile.
+                        kernel.read_journal(&journal);
                         turns.run(kernel, requests).await;
                     }
                 });
@@ -113,7 +121,7 @@ impl Opened {
         let (links_tx, xdp_links) = watch::channel(XdpLinks::default());
         let heartbeat = Arc::new(Heartbeat::default());
         heartbeat.beat(crate::clock::now());
-        let (tear_down, requests) = mpsc::channel(1);
+        let (requests_tx, requests) = mpsc::channel(1);
         let in_place = Arc::new(Heartbeat::default());
         in_place.beat(crate::clock::now());
         let turns = Loop {
@@ -130,7 +138,7 @@ impl Opened {
             heartbeat,
             in_place,
             xdp_links,
-            tear_down,
+            requests: requests_tx,
             thread: self.thread,
         }
     }
@@ -156,22 +164,6 @@ impl Reconciler {
     pub fn in_place(&self) -> Arc<Heartbeat> {
         self.in_place.clone()
     }
-
-    /// Takes everything of ours down and ends. What could not be taken down comes back as sentences.
-    pub async fn tear_down(self, limit: Duration) -> Vec<String> {
-        let (tx, rx) = oneshot::channel();
-        if self.tear_down.send(tx).await.is_err() {
-            return vec!["the reconciler had ended already".into()];
-        }
-        match tokio::time::timeout(limit, rx).await {
-            Ok(Ok(problems)) => {
-                let _ = self.thread.join();
-                problems
-            }
-            Ok(Err(_)) => vec!["the reconciler ended without a word".into()],
-            Err(_) => vec![format!("taking everything down took longer than {limit:?}")],
-        }
-    }
 }
 
 struct Loop {
@@ -183,19 +175,21 @@ struct Loop {
 }
 
 impl Loop {
-    async fn run(mut self, mut kernel: Kernel, mut requests: mpsc::Receiver<oneshot::Sender<Vec<String>>>) {
+    async fn run(mut self, mut kernel: Kernel, mut requests: mpsc::Receiver<Request>) {
         let mut tick = tokio::time::interval(RENEWAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut retry = Retry::default();
+        if let Some(frozen) = self.inputs.proxy.take() {
+            kernel.thaw_proxy(frozen);
+        }
         loop {
             let renew = tokio::select! {
                 biased;
                 request = requests.recv() => {
-                    let problems = self.take_down(&mut kernel).await;
-                    if let Some(answer) = request {
-                        let _ = answer.send(problems);
+                    if self.answer(request, &mut kernel).await.is_break() {
+                        return;
                     }
-                    return;
+                    false
                 }
                 changed = self.inputs.roles.changed() => if changed.is_ok() { false } else { self.orphaned(&mut requests, &mut kernel).await; return },
                 _ = tick.tick() => true,
@@ -209,16 +203,13 @@ impl Loop {
         }
     }
 
-    /// The election's thread has ended: keep quiet until told to take down. Nothing is renewed; the kernel lease ends.
-    async fn orphaned(
-        &mut self,
-        requests: &mut mpsc::Receiver<oneshot::Sender<Vec<String>>>,
-        kernel: &mut Kernel,
-    ) {
-        let request = requests.recv().await;
-        let problems = self.take_down(kernel).await;
-        if let Some(answer) = request {
-            let _ = answer.send(problems);
+    /// The election's thread has ended: keep quiet until told to end. Nothing is renewed; the kernel lease ends.
+    async fn orphaned(&mut self, requests: &mut mpsc::Receiver<Request>, kernel: &mut Kernel) {
+        loop {
+            let request = requests.recv().await;
+            if self.answer(request, kernel).await.is_break() {
+                return;
+            }
         }
     }
 

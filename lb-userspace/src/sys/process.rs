@@ -4,10 +4,10 @@
 use nix::sys::signal::{SigSet, Signal};
 use std::{fs, io};
 
-/// SIGTERM, SIGINT and SIGHUP no longer end this process: they are blocked, for it and its threads.
+/// SIGTERM, SIGINT, SIGHUP and SIGUSR2 no longer end this process: they are blocked, for it and its threads.
 pub fn ignore_stop_signals() -> nix::Result<()> {
     let mut set = SigSet::empty();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR2] {
         set.add(signal);
     }
     set.thread_block()

@@ -58,6 +58,8 @@ pub(super) struct Member {
     pub(super) leaving: bool,
     /// It is not in the file any more.
     pub(super) removed: bool,
+    /// A process before this one was Active: its machine goes on as that, once it can start.
+    pub(super) resumed: bool,
     /// Its machine wants the addresses here.
     pub(super) holds: bool,
     /// To be told to the machine when the view that first said `holds` has been applied.
@@ -100,6 +102,7 @@ impl Member {
             resolution: Resolution::default(),
             leaving: false,
             removed: false,
+            resumed: false,
             holds: false,
             claim: None,
             announce_at: None,
@@ -246,9 +249,11 @@ impl Member {
             let machine = Machine::leaving(self.params(), now);
             router.insert_machine(self.id, machine, None);
         }
+        let resumed = std::mem::take(&mut self.resumed);
         match fault {
             Some(reason) => router.handle(now, self.id, Input::Fault(reason)),
             None if self.leaving => {}
+            None if resumed => router.handle(now, self.id, Input::Resume),
             None => router.handle(now, self.id, Input::Startup),
         }
         true

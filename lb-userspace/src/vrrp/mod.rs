@@ -37,6 +37,7 @@ use lb_common::spec::{Instance, SyncGroup};
 use lb_common::time;
 use lb_common::vrrp::track::Outside;
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
@@ -69,6 +70,8 @@ pub enum Command {
     },
     /// Leave well. The thread ends when every instance has let go.
     Shutdown,
+    /// End at once and say nothing to anybody: another process of this node goes on.
+    Abandon,
 }
 
 /// What the driver starts with.
@@ -81,6 +84,8 @@ pub struct Config {
     /// These instances were held by a process that is dead: say priority 0 at once and leave in its place. The thread
     /// ends by itself when that is done.
     pub leaving: bool,
+    /// Instances, by name, in which a process before this one was Active until now: this one goes on as that.
+    pub resumed: BTreeSet<String>,
     /// How long a router that lost keeps answering.
     pub linger: Duration,
     /// `SCHED_FIFO` priority and locked memory, where permitted; `None`: an ordinary thread.
@@ -93,6 +98,7 @@ impl Default for Config {
             instances: Vec::new(),
             sync_groups: Vec::new(),
             leaving: false,
+            resumed: BTreeSet::new(),
             linger: Duration::from_millis(500),
             realtime: Some(10),
         }

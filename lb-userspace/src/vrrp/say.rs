@@ -29,6 +29,7 @@ pub(super) fn transition(m: &Member, priority: Priority, from: State, to: State,
 fn because(reason: Reason) -> String {
     match reason {
         Reason::Startup => "the interface is usable".to_owned(),
+        Reason::Resumed => "it took over from the daemon before it".to_owned(),
         Reason::Owner => "this router owns the addresses".to_owned(),
         Reason::ActiveDown => "no other router was heard in time".to_owned(),
         Reason::ActiveLeft => "the Active router said that it leaves".to_owned(),

@@ -18,6 +18,14 @@ impl Config {
         }
     }
 
+    /// One that goes on in the place of a daemon on this node which had these roles.
+    pub fn resuming(spec: &Spec, roles: &RoleView) -> Self {
+        Self {
+            resumed: roles.active().map(|i| i.name.clone()).collect(),
+            ..Self::of(spec)
+        }
+    }
+
     /// A guardian's: what a dead daemon held, to be left in its place. A sync group has no say in that.
     pub fn leaving(spec: &Spec, roles: &RoleView) -> Self {
         let held = |i: &&Instance| roles.instances.iter().any(|v| v.name == i.name && v.holds);

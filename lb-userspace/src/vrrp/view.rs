@@ -16,6 +16,17 @@ pub struct RoleView {
 }
 
 impl RoleView {
+    /// The instances in which this node is Active.
+    pub fn active(&self) -> impl Iterator<Item = &InstanceView> {
+        self.instances.iter().filter(|i| i.state == State::Active)
+    }
+
+    /// Whether every instance is known to run, or why it cannot.
+    pub fn is_complete(&self) -> bool {
+        let looked_at = |i: &InstanceView| i.interface.is_some() || i.fault.is_some();
+        self.instances.iter().all(looked_at)
+    }
+
     /// Whether another node holds something of ours, as far as it was heard when this one left, or now.
     pub fn others_hold(&self) -> bool {
         self.instances

@@ -137,6 +137,24 @@ impl<'lab> Cluster<'lab> {
         Ok(())
     }
 
+    /// Starts another daemon in the place of a controller's, and waits until it has taken over.
+    pub(crate) fn upgrade(&mut self, name: &str) -> Result<()> {
+        let node = self.lab.node(name)?;
+        let config = (self.config)(node)?;
+        let new = Cplb::start_with(node, &config, &self.backends()?, |c| {
+            c.arg("--take-over");
+        })?;
+        let own = i64::from(new.pid().as_raw());
+        new.wait_status("it has taken over", LONG, |s| s["pid"] == own)?;
+        let mut old = self
+            .daemons
+            .insert(name.to_owned(), new)
+            .context("a daemon before it")?;
+        let ended = old.wait(LONG)?;
+        anyhow::ensure!(ended.success(), "{name}: {ended}\n{}", old.log());
+        Ok(())
+    }
+
     /// The `--backend`s: the IPv4 or IPv6 addresses of all controllers, as the virtual IPs are.
     pub(crate) fn backends(&self) -> Result<Vec<String>> {
         let ipv6 = self.vips.first().is_some_and(IpAddr::is_ipv6);

@@ -14,7 +14,7 @@ use std::time::Duration;
 const SESSIONS: usize = 18;
 
 /// Open sessions, with who serves each.
-fn open(cluster: &Cluster<'_>) -> Result<Vec<(Session, String)>> {
+pub(crate) fn open(cluster: &Cluster<'_>) -> Result<Vec<(Session, String)>> {
     let (client, to) = (cluster.client()?, SocketAddr::new(vip(), PORT));
     let sources = sources(false);
     let one = |n: usize| -> Result<(Session, String)> {
@@ -26,7 +26,7 @@ fn open(cluster: &Cluster<'_>) -> Result<Vec<(Session, String)>> {
 }
 
 /// Those sessions that answer no more, or from another server. A node in `gone` cannot answer.
-fn broken(sessions: &mut [(Session, String)]) -> Vec<String> {
+pub(crate) fn broken(sessions: &mut [(Session, String)]) -> Vec<String> {
     let mut broken = Vec::new();
     for (session, node) in sessions {
         match session.get("/again") {

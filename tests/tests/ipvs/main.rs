@@ -9,5 +9,6 @@ mod kernel;
 mod kinds;
 mod leave;
 mod loops;
+mod takeover;
 mod traffic;
 mod wire;

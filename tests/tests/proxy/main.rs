@@ -4,3 +4,4 @@ mod cluster;
 mod hard;
 mod k0s;
 mod load;
+mod takeover;

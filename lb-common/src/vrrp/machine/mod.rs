@@ -117,6 +117,7 @@ impl Machine {
     pub fn handle(&mut self, now: Instant, input: Input) {
         match (self.state, input) {
             (State::Initialize, Input::Startup) => self.start(now),
+            (State::Initialize, Input::Resume) => self.resume(now),
             (State::Initialize, Input::Fault(reason)) => self.fault = Some(reason),
             (State::Initialize, Input::Weight(weight)) => self.weight = weight,
             (State::Initialize, Input::Reconfigure(params)) => self.params = *params,
@@ -129,9 +130,12 @@ impl Machine {
                 | Input::Demote
                 | Input::Claimed,
             )
-            | (State::Backup, Input::Startup | Input::Claimed)
-            | (State::Active, Input::Startup | Input::Promote)
-            | (State::Leaving, Input::Shutdown | Input::Promote | Input::Demote | Input::Claimed) => {}
+            | (State::Backup, Input::Startup | Input::Resume | Input::Claimed)
+            | (State::Active, Input::Startup | Input::Resume | Input::Promote)
+            | (
+                State::Leaving,
+                Input::Resume | Input::Shutdown | Input::Promote | Input::Demote | Input::Claimed,
+            ) => {}
 
             (State::Backup, Input::Shutdown) => self.stop(Reason::Shutdown),
             (State::Backup, Input::Fault(reason)) => self.fail(reason),

@@ -19,6 +19,13 @@ impl Machine {
         self.stand_as_owner(now);
     }
 
+    /// Nobody else has to be asked, not even its group: it was Active, and the others have not heard of any change.
+    pub(super) fn resume(&mut self, now: Instant) {
+        self.fault = None;
+        self.started = now;
+        self.become_active(now, Reason::Resumed);
+    }
+
     /// An owner does not wait (RFC 9568 §6.4.1); a gated one asks its group.
     pub(super) fn stand_as_owner(&mut self, now: Instant) {
         if self.effective_priority().is_owner() && !self.watch.willing {

@@ -128,6 +128,19 @@ fn instances_without_a_group_keep_to_themselves() {
 }
 
 #[test]
+fn a_group_that_was_active_in_a_process_before_this_one_goes_on_as_that() {
+    let mut rig = Rig::new();
+    for id in [A, B] {
+        assert!(rig.r.insert(id, params(100), GROUP));
+    }
+    rig.give(A, Input::Resume);
+    rig.give(B, Input::Resume);
+    assert_eq!(rig.states(), [State::Active, State::Active]);
+    rig.hear(A, 30, 150);
+    assert_eq!(rig.states(), [State::Backup, State::Backup], "and loses as one");
+}
+
+#[test]
 fn a_group_becomes_active_when_its_last_member_is_willing_and_not_before() {
     let mut rig = Rig::group(&[(A, 200), (B, 100)]);
     for _ in 0..10 {

@@ -284,6 +284,7 @@ pub fn reason_text(r: &Reason) -> String {
     use lb_common::vrrp::FaultReason as F;
     match r {
         Reason::Startup => "the interface is usable".into(),
+        Reason::Resumed => "it took over from the daemon before it".into(),
         Reason::Owner => "this node owns the address (priority 255)".into(),
         Reason::ActiveDown => "nothing was heard for Active_Down_Interval".into(),
         Reason::ActiveLeft => "the Active router said that it leaves".into(),

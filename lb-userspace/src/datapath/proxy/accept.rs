@@ -52,7 +52,8 @@ impl Worker {
     fn welcome(&mut self, client: OwnedFd, service: u32) {
         match self.shared.less_busy(self.number, self.sessions.len()) {
             Some(other) => {
-                if !self.shared.send(other, Message::Adopt(client, service)) {
+                let table = self.table.clone();
+                if !self.shared.send(other, Message::Adopt(client, service, table)) {
                     self.shared.leave();
                 }
             }
@@ -95,7 +96,8 @@ impl Worker {
 
     /// Nobody is taken in for a while: they wait in the kernel.
     pub(super) fn pause(&mut self, milliseconds: u64) {
-        self.paused_until = Some(self.now + milliseconds);
+        // Whoever pauses for longer is not cut short.
+        self.paused_until = self.paused_until.max(Some(self.now + milliseconds));
         self.close_listeners();
     }
 

@@ -164,7 +164,7 @@ impl Worker {
     /// Nobody takes this client.
     fn refuse(&mut self, id: Id, service: &Arc<Service>) {
         count(&service.counters.unserved);
-        self.say.unserved(&service.name, self.now);
+        self.say.unserved(service.key, self.now);
         self.end(id, true);
     }
 }

@@ -5,6 +5,7 @@
 //! leaves the rest where it is, in the sender's socket; only what was read already and could not be written is held
 //! here, within a budget, and beyond that budget bytes are looked at (`MSG_PEEK`), written, and only then taken.
 use super::budget::Budget;
+use super::frozen::FrozenHalf;
 use super::pipes::{Pipe, Pipes};
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
@@ -120,6 +121,32 @@ impl Half {
             Some(Held::Pipe { pipe, len: 0 }) => pipes.put(pipe),
             Some(Held::Pipe { .. }) => pipes.lost(),
         }
+    }
+
+    /// As it is, for another process: with what was read and not written.
+    pub(super) fn freeze(&mut self, pipes: &mut Pipes, budget: &Budget) -> (FrozenHalf, Vec<u8>) {
+        let held = match self.held.as_deref() {
+            None => Vec::new(),
+            Some(Held::Bytes { data, at }) => data.get(*at..).unwrap_or_default().to_vec(),
+            Some(Held::Pipe { pipe, len }) => drained(pipe, *len),
+        };
+        self.release(pipes, budget);
+        let frozen = FrozenHalf {
+            held: held.len(),
+            ended: self.ended,
+            told: self.told,
+            began: self.began,
+        };
+        (frozen, held)
+    }
+
+    /// As it was in another process. Both sockets may be ready: the first try tells.
+    pub(super) fn thaw(&mut self, frozen: &FrozenHalf, held: Vec<u8>, budget: &Budget) {
+        if !held.is_empty() {
+            self.prepend(held, budget);
+        }
+        (self.ended, self.told, self.began) = (frozen.ended, frozen.told, frozen.began);
+        (self.readable, self.writable) = (true, true);
     }
 
     /// Moves what can be moved now.
@@ -308,6 +335,21 @@ impl Half {
         self.moved += n as u64;
         self.began |= n > 0;
     }
+}
+
+/// What is in a pipe.
+fn drained(pipe: &Pipe, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    let mut at = 0;
+    while let Some(room) = bytes.get_mut(at..).filter(|r| !r.is_empty()) {
+        match rustix::io::read(&pipe.read, room) {
+            Ok(n @ 1..) => at += n,
+            Err(Errno::INTR) => {}
+            Ok(_) | Err(_) => break,
+        }
+    }
+    bytes.truncate(at);
+    bytes
 }
 
 /// Bytes that were written: none where the socket takes none now.

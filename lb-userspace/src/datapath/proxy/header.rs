@@ -42,7 +42,7 @@ impl Worker {
                 let refusal = decoded.err();
                 if let Some(service) = self.service(number) {
                     count(&service.counters.headless);
-                    self.say.headless(&service.name, refusal, self.now);
+                    self.say.headless(service.key, refusal, self.now);
                 }
                 self.end(id, true);
             }

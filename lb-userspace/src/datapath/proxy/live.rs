@@ -5,6 +5,7 @@ use super::pool::{Member, Pool};
 use super::steer::{How, Steered, Steering};
 use super::table::{Counters, Service};
 use super::view::{ProxiedView, ServerView};
+use lb_common::model::ServiceKey;
 use lb_common::proxy::{Keepalive, Proxied};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -12,6 +13,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+
+/// Listening sockets of an earlier process: whose, and the address besides the steered one.
+pub(super) type Sockets = BTreeMap<(ServiceKey, Option<SocketAddr>), OwnedFd>;
 
 /// One.
 #[derive(Debug)]
@@ -42,11 +46,18 @@ impl Live {
     }
 
     /// Makes it what is wanted; what cannot be done is in `problems`.
-    pub(super) fn update(&mut self, want: &Proxied, keepalive: Option<&Keepalive>, steering: &mut Steering) {
+    pub(super) fn update(
+        &mut self,
+        want: &Proxied,
+        keepalive: Option<&Keepalive>,
+        steering: &mut Steering,
+        taken: &mut Sockets,
+    ) {
         self.want = want.clone();
         self.problems.clear();
         if self.steered.is_none() {
-            match steering.add(want.key, keepalive) {
+            let there = taken.remove(&(want.key, None));
+            match steering.add(want.key, keepalive, there) {
                 Ok(steered) => {
                     match &steered.how {
                         How::Program => tracing::info!(server = %want.key, how = %steered.how, "proxying"),
@@ -61,7 +72,9 @@ impl Live {
         }
         self.listeners.retain(|address, _| want.listen.contains(address));
         for address in &want.listen {
-            if !self.listeners.contains_key(address) {
+            if let Some(socket) = taken.remove(&(want.key, Some(*address))) {
+                self.listeners.insert(*address, Arc::new(socket));
+            } else if !self.listeners.contains_key(address) {
                 self.listen(*address, keepalive);
             }
         }
@@ -106,6 +119,18 @@ impl Live {
             .chain(self.listeners.values())
     }
 
+    /// Its listening sockets, each with its address; `None` for the one that gets what is steered.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = (Option<SocketAddr>, &Arc<OwnedFd>)> {
+        let steered = self.steered.iter().map(|s| (None, &s.socket));
+        steered.chain(self.listeners.iter().map(|(a, s)| (Some(*a), s)))
+    }
+
+    /// The server at that address, also one that is not named any more.
+    pub(super) fn backend(&mut self, address: SocketAddr) -> Arc<Backend> {
+        let backend = self.backends.entry(address);
+        backend.or_insert_with(|| Backend::new(address)).clone()
+    }
+
     /// As the threads see it.
     pub(super) fn service(&self) -> Service {
         let takes = self.want.servers.iter().filter(|s| s.up && s.weight > 0);
@@ -118,8 +143,7 @@ impl Live {
             })
         });
         Service {
-            name: self.want.key.to_string(),
-            address: self.want.key.address,
+            key: self.want.key,
             held: self.want.held,
             pool: Pool::new(self.want.balance, members.collect()),
             listeners: self.sockets().cloned().collect(),

@@ -15,6 +15,7 @@ mod budget;
 mod clock;
 mod dial;
 mod expire;
+mod frozen;
 mod half;
 mod header;
 mod limits;
@@ -29,10 +30,12 @@ mod shared;
 mod slab;
 mod steer;
 mod table;
+mod thaw;
 mod traffic;
 mod view;
 mod worker;
 
+pub use frozen::{Frozen, FrozenHalf, FrozenListener, FrozenProxy, FrozenSession};
 pub use view::{ProxiedView, ProxyView, ServerView};
 
 use lb_common::model::ServiceKey;
@@ -43,9 +46,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
 use steer::Steering;
 use table::Table;
+use thaw::{Still, Thawed};
 use worker::Worker;
 
 /// More threads than this are never started unasked: an API server's clients do not fill more.
@@ -60,6 +65,21 @@ pub struct Proxy {
     settings: lb_common::proxy::Settings,
     live: BTreeMap<ServiceKey, Live>,
     next: u32,
+    /// How many tables there were.
+    tables: u64,
+    /// What another process had, until this one serves.
+    taken: Option<Frozen>,
+}
+
+/// What has to stay while another process begins: the steering.
+#[derive(Debug)]
+pub struct Remains {
+    _steering: Steering,
+}
+
+/// Takes as many descriptors as this process may have.
+pub fn take_descriptors() {
+    limits::take(1, None);
 }
 
 impl Proxy {
@@ -91,7 +111,77 @@ impl Proxy {
             settings: settings.clone(),
             live: BTreeMap::new(),
             next: 0,
+            tables: 0,
+            taken: None,
         })
+    }
+
+    /// Goes on with what another process had, or one before this, as soon as it is told what to serve.
+    pub fn resume(&mut self, taken: Frozen) {
+        self.taken = Some(taken);
+    }
+
+    /// Stands still, for another process to go on. Clients that come wait in the listening sockets.
+    pub fn freeze(self) -> (Frozen, Remains) {
+        let mut frozen = Frozen::default();
+        for (key, live) in &self.live {
+            for (address, socket) in live.addresses() {
+                // Without a copy the other one makes a socket of its own.
+                if let Ok(copy) = socket.try_clone() {
+                    frozen.state.listeners.push(FrozenListener { key: *key, address });
+                    frozen.descriptors.push(copy);
+                }
+            }
+        }
+        // None may give a client to another that has stood still already.
+        let (closed, all_closed) = channel();
+        self.shared.send_all(|| Message::Close(closed.clone()));
+        drop(closed);
+        all_closed.into_iter().for_each(drop);
+        for thread in 0..self.threads.len() {
+            let (answer, sessions) = channel();
+            self.shared.send(thread, Message::Freeze(answer));
+            for still in sessions.recv().unwrap_or_default() {
+                frozen.push(still);
+            }
+        }
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+        let remains = Remains {
+            _steering: self.steering,
+        };
+        (frozen, remains)
+    }
+
+    /// Gives every thread its part of the sessions of another process.
+    fn thaw(&mut self, sessions: Vec<Still>) {
+        if sessions.is_empty() {
+            return;
+        }
+        tracing::info!(
+            sessions = sessions.len(),
+            "going on with the connections of the daemon before this one"
+        );
+        let mut parts: Vec<Vec<Thawed>> = self.threads.iter().map(|_| Vec::new()).collect();
+        let count = parts.len();
+        for (n, still) in sessions.into_iter().enumerate() {
+            let live = still.session.key.and_then(|key| self.live.get_mut(&key));
+            let (service, backend) = match live {
+                Some(live) => (live.number, still.session.server.map(|s| live.backend(s))),
+                None => (0, None),
+            };
+            if let Some(part) = parts.get_mut(n % count) {
+                part.push(Thawed {
+                    still,
+                    service,
+                    backend,
+                });
+            }
+        }
+        for (thread, part) in parts.into_iter().enumerate() {
+            self.shared.send(thread, Message::Thaw(part));
+        }
     }
 
     /// Serves exactly this from now on. What cannot be done comes back as sentences, and the rest is done.
@@ -118,19 +208,23 @@ impl Proxy {
             self.steering.remove(key);
             self.live.remove(&key);
         }
+        let (mut sockets, sessions) = self.taken.take().map(Frozen::apart).unwrap_or_default();
         for (key, wanted) in &want.servers {
             let live = self.live.entry(*key).or_insert_with(|| {
                 self.next += 1;
                 Live::new(self.next, wanted)
             });
-            live.update(wanted, keepalive.as_ref(), &mut self.steering);
+            live.update(wanted, keepalive.as_ref(), &mut self.steering, &mut sockets);
         }
         let services = self.live.values().map(|l| (l.number, Arc::new(l.service())));
+        self.tables += 1;
         let table = Arc::new(Table {
+            number: self.tables,
             settings: self.settings.clone(),
             services: services.collect(),
         });
         self.shared.send_all(|| Message::Table(table.clone()));
+        self.thaw(sessions);
         self.problems()
     }
 

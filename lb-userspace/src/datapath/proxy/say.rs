@@ -1,4 +1,5 @@
 //! What a thread says aloud, each thing at most once in a while: a flood of clients must not become a flood of lines.
+use lb_common::model::ServiceKey;
 use lb_common::wire::proxy::Refusal;
 use rustix::io::Errno;
 
@@ -53,24 +54,24 @@ impl Say {
         }
     }
 
-    pub(super) fn unserved(&mut self, service: &str, now: u64) {
+    pub(super) fn unserved(&mut self, service: ServiceKey, now: u64) {
         if let Some(unsaid) = self.unserved.again(now) {
             tracing::warn!(
-                service,
+                %service,
                 unsaid,
                 "no server took a client: its connection was reset"
             );
         }
     }
 
-    pub(super) fn headless(&mut self, service: &str, refusal: Option<Refusal>, now: u64) {
+    pub(super) fn headless(&mut self, service: ServiceKey, refusal: Option<Refusal>, now: u64) {
         if let Some(unsaid) = self.headless.again(now) {
             let why = refusal.map_or_else(
                 || "it ended within its PROXY protocol header".to_owned(),
                 |r| r.to_string(),
             );
             tracing::warn!(
-                service,
+                %service,
                 why,
                 unsaid,
                 "a connection from an address of proxyProtocol.acceptFrom was refused"

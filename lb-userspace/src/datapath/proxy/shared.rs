@@ -1,6 +1,7 @@
 //! What the threads share: how many sessions there are and may be, and a letter box for each thread.
 use super::budget::Budget;
 use super::table::Table;
+use super::thaw::{Still, Thawed};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::OwnedFd;
 use std::io;
@@ -16,8 +17,15 @@ const HELD: usize = 64 * 1024 * 1024;
 pub(super) enum Message {
     /// What to serve from now on.
     Table(Arc<Table>),
-    /// A client that a busier thread has accepted, and its virtual server.
-    Adopt(OwnedFd, u32),
+    /// A client that a busier thread has accepted, its virtual server, and the table that this is in: the receiver's own
+    /// may still be on its way.
+    Adopt(OwnedFd, u32, Arc<Table>),
+    /// Sessions of another process: go on with them.
+    Thaw(Vec<Thawed>),
+    /// Take no client in any more, and drop this when that is so.
+    Close(Sender<()>),
+    /// Give up all sessions as they are and end.
+    Freeze(Sender<Vec<Still>>),
     /// Reset all sessions and end.
     Stop,
 }
@@ -109,6 +117,11 @@ impl Shared {
             self.leave();
         }
         room
+    }
+
+    /// One more, room or not.
+    pub(super) fn enter(&self) {
+        self.sessions.fetch_add(1, Relaxed);
     }
 
     /// One less.

@@ -1,6 +1,6 @@
 //! What the threads serve: one immutable table, replaced as a whole, so that a thread sees all of a change or none.
 use super::pool::Pool;
-use lb_common::model::IpPrefix;
+use lb_common::model::{IpPrefix, ServiceKey};
 use lb_common::proxy::Settings;
 use lb_common::wire::proxy::Version;
 use rustix::fd::OwnedFd;
@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// Everything that is served.
 #[derive(Debug, Default)]
 pub(super) struct Table {
+    /// Goes up with each.
+    pub(super) number: u64,
     pub(super) settings: Settings,
     /// By their numbers, which are never used again.
     pub(super) services: BTreeMap<u32, Arc<Service>>,
@@ -20,10 +22,9 @@ pub(super) struct Table {
 /// A virtual server as the threads see it.
 #[derive(Debug)]
 pub(super) struct Service {
-    /// As it is named in logs: its address and port.
-    pub(super) name: String,
-    /// Its virtual IP, and whether this node holds it.
-    pub(super) address: IpAddr,
+    /// Its virtual IP and port.
+    pub(super) key: ServiceKey,
+    /// Whether this node holds it.
     pub(super) held: bool,
     pub(super) pool: Pool,
     pub(super) listeners: Vec<Arc<OwnedFd>>,

@@ -20,6 +20,9 @@ const EVENTS: usize = 256;
 /// The one buffer that a thread copies through.
 const BUFFER: usize = 64 * 1024;
 
+/// Milliseconds, of a thread that is about to stand still.
+const FOR_GOOD: u64 = 3_600_000;
+
 /// Where an event comes from, as epoll keeps it for us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
@@ -201,7 +204,21 @@ impl Worker {
         while let Ok(message) = self.inbox.receiver.try_recv() {
             match message {
                 Message::Table(table) => self.serve(table),
-                Message::Adopt(client, service) => self.adopt(client, service),
+                Message::Adopt(client, service, table) => {
+                    if table.number > self.table.number {
+                        self.serve(table);
+                    }
+                    self.adopt(client, service);
+                }
+                Message::Thaw(sessions) => self.thaw(sessions),
+                Message::Close(closed) => {
+                    self.pause(FOR_GOOD);
+                    drop(closed);
+                }
+                Message::Freeze(answer) => {
+                    self.stopping = true;
+                    let _ = answer.send(self.freeze());
+                }
                 Message::Stop => self.stop(),
             }
         }
@@ -223,7 +240,7 @@ impl Worker {
             table
                 .services
                 .get(&s.service)
-                .is_some_and(|t| !t.held && s.is_to(t.address))
+                .is_some_and(|t| !t.held && s.is_to(t.key.address))
         };
         for id in self.sessions.find(strayed) {
             self.end(id, true);

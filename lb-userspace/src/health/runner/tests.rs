@@ -447,7 +447,7 @@ mod scheduled {
         let first = spec(&[address, well], "");
         let key = first.virtual_servers[0].key;
         let (spec_in, spec_out) = watch::channel(first);
-        let mut health = spawn(spec_out);
+        let mut health = spawn(spec_out, None);
         let seat = (key, address);
         let checked = |report: &Arc<HealthReport>| report.servers.get(&address).is_some_and(|t| t.checks > 2);
         health.report.wait_for(checked).await.unwrap();
@@ -486,7 +486,7 @@ mod scheduled {
     async fn when_none_answers_all_are_kept_and_it_is_said() {
         let dead = [1, 2].map(|n| SocketAddr::from(([127, 0, 0, n], 1)));
         let (_spec_in, spec_out) = watch::channel(spec(&dead, ""));
-        let mut health = spawn(spec_out);
+        let mut health = spawn(spec_out, None);
         until(&mut health, "both are down", |v| v.down.len() == 2).await;
         let said = |report: &Arc<HealthReport>| {
             report.problems

@@ -80,6 +80,8 @@ pub(super) struct Engine {
     /// Sockets may be unneeded.
     sweep: bool,
     stopping: bool,
+    /// Another process goes on: nothing is said or done any more.
+    abandoned: bool,
     over_since: Option<Instant>,
     last_turn: Instant,
     /// The daemon said that a view was applied.
@@ -114,6 +116,7 @@ impl Engine {
             host_changed: true,
             sweep: false,
             stopping: config.leaving,
+            abandoned: false,
             over_since: None,
             last_turn: clock::now(),
             applied_changed: false,
@@ -136,7 +139,10 @@ impl Engine {
             let member = if config.leaving {
                 Member::inherited(spec, self.new_id(), self.linger)
             } else {
-                self.start(spec)
+                let resumed = config.resumed.contains(&spec.name);
+                let mut member = self.start(spec);
+                member.resumed = resumed;
+                member
             };
             self.members.push(member);
         }
@@ -171,6 +177,9 @@ impl Engine {
         // Before the commands, which may change who takes a packet.
         self.drain(started)?;
         self.commands(started);
+        if self.abandoned {
+            return Ok(true);
+        }
         let now = clock::now();
         self.host_changed |= self
             .members

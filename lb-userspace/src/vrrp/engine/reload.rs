@@ -36,6 +36,7 @@ impl Engine {
                     }
                 }
                 Command::Shutdown => self.shut_down(now),
+                Command::Abandon => self.abandoned = true,
             }
         }
     }

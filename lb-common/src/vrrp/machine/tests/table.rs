@@ -38,6 +38,7 @@ fn inputs(gated: bool) -> Vec<(&'static str, Input)> {
     };
     std::vec![
         ("startup", Input::Startup),
+        ("resume", Input::Resume),
         ("shutdown", Input::Shutdown),
         ("fault", Input::Fault(FaultReason::InterfaceDown)),
         ("advert, our own", Input::Advert(advert(US, 200))),

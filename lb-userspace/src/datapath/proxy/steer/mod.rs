@@ -97,16 +97,24 @@ impl Steering {
     }
 
     /// A socket that gets the connections to `key`.
+    ///
+    /// `there` is one that an earlier process had for it.
     pub(super) fn add(
         &mut self,
         key: ServiceKey,
         keepalive: Option<&Keepalive>,
+        there: Option<OwnedFd>,
     ) -> Result<Steered, SteerError> {
         let no_socket = |error| SteerError::Socket { key, error };
+        let any_port = SocketAddr::new(key.address, 0);
+        let mut there = there;
         let why = match &mut self.program {
             Ok(program) => {
                 // Any port of the virtual IP, which nobody else is kept from by that.
-                let socket = listener::open(SocketAddr::new(key.address, 0), keepalive).map_err(no_socket)?;
+                let socket = match there.take() {
+                    Some(socket) => socket,
+                    None => listener::open(any_port, keepalive).map_err(no_socket)?,
+                };
                 match program.steer(key, &socket) {
                     Ok(()) => {
                         return Ok(Steered {
@@ -119,10 +127,13 @@ impl Steering {
             }
             Err(error) => error.clone(),
         };
-        let there = SocketAddr::new(key.address, key.port);
-        let bound = match self.asked {
-            Asked::Auto | Asked::Bind => listener::open(there, keepalive).map_err(Some),
-            Asked::Nftables => Err(None),
+        let on_port = |s: &OwnedFd| listener::port(s) == Ok(key.port);
+        let bound = match (self.asked, there.take_if(|s| on_port(s))) {
+            (Asked::Auto | Asked::Bind, Some(socket)) => Ok(socket),
+            (Asked::Auto | Asked::Bind, None) => {
+                listener::open(SocketAddr::new(key.address, key.port), keepalive).map_err(Some)
+            }
+            (Asked::Nftables, _) => Err(None),
         };
         match bound {
             Ok(socket) => Ok(Steered {
@@ -131,7 +142,10 @@ impl Steering {
             }),
             Err(Some(error)) if self.asked == Asked::Bind => Err(SteerError::Taken { key, error }),
             Err(bind) => {
-                let socket = listener::open(SocketAddr::new(key.address, 0), keepalive).map_err(no_socket)?;
+                let socket = match there {
+                    Some(socket) => socket,
+                    None => listener::open(any_port, keepalive).map_err(no_socket)?,
+                };
                 let port = listener::port(&socket).map_err(no_socket)?;
                 self.redirected.insert(key, port);
                 Ok(Steered {
