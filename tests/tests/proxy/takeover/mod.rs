@@ -377,7 +377,9 @@ fn the_first_process_of_a_container_waits_until_it_is_stopped() -> Result<()> {
         c.arg("--take-over");
     })?;
     let own = i64::from(second.pid().as_raw());
-    second.wait_status("it has taken over", LONG, |s| s["pid"] == own)?;
+    second
+        .wait_status("it has taken over", LONG, |s| s["pid"] == own)
+        .with_context(|| format!("{}{}", first.log(), second.log()))?;
     wait::until("the one before says so", LONG, || {
         first.log().contains("waiting to be stopped").then_some(())
     })?;
