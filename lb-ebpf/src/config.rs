@@ -17,7 +17,7 @@ impl Config {
     /// `None` never happens: the maps have these elements.
     #[inline(always)]
     pub(crate) fn in_force() -> Option<Self> {
-        let control = Control::get()?;
+        let control = Control::get();
         let active = control.active();
         let side = maps::side(active)?;
         Some(Self {

@@ -30,6 +30,9 @@ pub(crate) fn find(ways: Ways, hash: u64) -> Option<Found> {
     if flow::is_of(word, hash) {
         return Some(Found { way, word });
     }
+    if flow::is_empty(word) {
+        return None;
+    }
     for way in 0..WAYS {
         let word = ways.way(way).read();
         if flow::is_of(word, hash) {

@@ -10,6 +10,7 @@ use aya_ebpf::btf_maps::{Array, PerCpuArray, ProgramArray};
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns};
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::XdpContext;
+use core::cell::UnsafeCell;
 use core::mem::offset_of;
 use core::ptr;
 use lb_common::abi::control::State;
@@ -19,8 +20,16 @@ use lb_common::abi::{Backend, REASONS as REASON_COUNT, Ring, Side, Traffic, Vip}
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 
-#[btf_map]
-static STATE: Array<State, 1> = Array::new();
+/// A section of its own, which the loader makes a map of, and whose address is in the program: nothing is looked up.
+/// The name is `lb_common::abi::map::STATE`.
+#[unsafe(no_mangle)]
+#[cfg_attr(target_arch = "bpf", unsafe(link_section = ".bss.STATE"))]
+static STATE: Shared = Shared(UnsafeCell::new(State {
+    active: 0,
+    lease_until: 0,
+    stamp_shift: 0,
+    inserts: 0,
+}));
 #[btf_map]
 static SIDES: Array<Side, 2> = Array::new();
 #[btf_map]
@@ -63,6 +72,11 @@ pub(crate) fn next<const FRAGS: bool>(ctx: &XdpContext) {
         }
     }
 }
+#[repr(transparent)]
+struct Shared(UnsafeCell<State>);
+
+// SAFETY: each field is a word that is read and written whole.
+unsafe impl Sync for Shared {}
 
 /// The control word. Every field is read and written whole: the control program may change it meanwhile.
 #[derive(Clone, Copy)]
@@ -88,8 +102,8 @@ macro_rules! fields {
 
 impl Control {
     #[inline(always)]
-    pub(crate) fn get() -> Option<Self> {
-        STATE.get_ptr_mut(0).map(Self)
+    pub(crate) fn get() -> Self {
+        Self(STATE.0.get())
     }
 
     fields! {

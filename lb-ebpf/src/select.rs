@@ -10,7 +10,7 @@ use crate::maps::Ways;
 use crate::receive::Flow;
 use crate::traits::Traits;
 use crate::{affinity, maps};
-use lb_common::abi::tables::{MEMBER_ALIVE, MEMBER_NEW, RING};
+use lb_common::abi::tables::{MEMBER_ALIVE, MEMBER_NEW, RING, RING_MOVED};
 use lb_common::abi::{Backend, Reason, flow as word, hash};
 
 /// Where a packet goes.
@@ -52,7 +52,9 @@ pub(crate) fn choose<const SHORT: bool>(
     let ways = maps::ways(flow.hash).ok_or(Reason::NoBackend)?;
     let opens = traits.opens();
     let mut known = None;
-    if let Some(found) = flow::find(ways, flow.hash) {
+    if !(opens && is_settled(config, flow))
+        && let Some(found) = flow::find(ways, flow.hash)
+    {
         let number = word::backend(found.word);
         // A SYN begins a connection even if its addresses and ports had one before.
         if serves(config, flow, number, opens) {
@@ -64,7 +66,7 @@ pub(crate) fn choose<const SHORT: bool>(
         let slot = found.slot(ways, flow.hash);
         if opens {
             // Nothing is remembered of a SYN; and should the old backend come back, this flow is not its.
-            slot.write(0);
+            slot.write(word::forgotten(flow.hash, config.stamp()));
         }
         known = Some(slot);
     }
@@ -95,11 +97,26 @@ fn fresh<const SHORT: bool>(config: &Config, flow: &Flow, new: bool) -> Result<u
     {
         return Ok(number);
     }
-    let place = hash::place(flow.ring, RING as u32);
-    match maps::ring(config.active, flow.service.pool, place) {
+    match ring(config, flow) & !u32::from(RING_MOVED) {
         0 => Err(Reason::NoBackend),
         number => Ok(number),
     }
+}
+
+/// Whether the flow's place has been the same backend's for as long as flows are remembered.
+#[inline(always)]
+fn is_settled(config: &Config, flow: &Flow) -> bool {
+    flow.service.affinity == 0 && ring(config, flow) & u32::from(RING_MOVED) == 0
+}
+
+/// What the Maglev table has at the flow's place.
+#[inline(always)]
+fn ring(config: &Config, flow: &Flow) -> u32 {
+    maps::ring(
+        config.active,
+        flow.service.pool,
+        hash::place(flow.ring, RING as u32),
+    )
 }
 
 /// Whether the backend serves the flow's service: a flow that it has, or a new one.

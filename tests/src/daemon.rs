@@ -104,8 +104,9 @@ impl Daemon {
     pub fn wait_all(&mut self, limit: Duration) -> Result<()> {
         let what = format!("the end of all of {}", self.label);
         wait::until(&what, limit, || {
-            let _ = self.child.try_wait();
-            self.pids().is_empty().then_some(())
+            // One that is ending has no environment any more and still has its sockets: the child is waited for.
+            let ended = !matches!(self.child.try_wait(), Ok(None));
+            (ended && self.pids().is_empty()).then_some(())
         })
     }
 
@@ -122,6 +123,20 @@ impl Daemon {
     /// Where it writes.
     pub fn log_path(&self) -> &Path {
         &self.log
+    }
+
+    /// Resident memory of all of it in KiB, with what its processes share counted once.
+    ///
+    /// Of several processes the proportional shares are summed: what else maps their program's file would make them less.
+    pub fn distinct_kib(&self) -> u64 {
+        let pids = self.pids();
+        let word = if pids.len() > 1 { "Pss:" } else { "Rss:" };
+        let one = |pid: &Pid| {
+            let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+            let line = text.lines().find_map(|line| line.strip_prefix(word))?;
+            line.split_whitespace().next()?.parse::<u64>().ok()
+        };
+        pids.iter().filter_map(one).sum()
     }
 
     /// Memory and processor time of all of it together.

@@ -20,6 +20,9 @@
 //! - an established one: it takes another place of the set, an empty one, else the oldest on probation, else the oldest
 //!   established one that was not seen for [`STALE`].
 //!
+//! A place that was taken once is never empty again. So a flow whose own place is empty was never put anywhere, which is
+//! what nearly every new one finds as long as most of the table is empty.
+//!
 //! Packets with made-up sources come once, so they push each other out and nobody else.
 //!
 //! A fragment but the first has no ports, so `FRAGS` also keeps whose it is: the service's place in `SERVICE_STATS`.
@@ -89,6 +92,12 @@ pub const fn word(hash: u64, stamp: u64, class: u64, backend: u32) -> u64 {
 #[inline(always)]
 pub const fn is_of(word: u64, hash: u64) -> bool {
     (word ^ (hash | USED)) >> TAG_SHIFT == 0
+}
+
+/// What is left of the word with this hash when it is to be forgotten: nobody's.
+#[inline(always)]
+pub const fn forgotten(hash: u64, stamp: u64) -> u64 {
+    word(!hash, stamp, PROBATION, 0)
 }
 
 /// Whether there is nothing in it.

@@ -38,7 +38,7 @@ pub const CONTROL_PROGRAM: &str = "cplb_control";
 /// The maps' names.
 pub mod map {
     /// [`super::State`], one.
-    pub const STATE: &str = "STATE";
+    pub const STATE: &str = ".bss.STATE";
     /// [`super::Side`], two.
     pub const SIDES: &str = "SIDES";
     /// [`super::Ring`], `2 * POOLS`.
@@ -68,6 +68,8 @@ pub mod global {
     pub const TRACE: &str = "TRACE";
     /// `u8`: 1 hands packets that are passed to the program in [`super::map::NEXT`] or [`super::map::NEXT_FRAGS`].
     pub const CHAIN: &str = "CHAIN";
+    /// [`super::State`]: what [`super::map::STATE`] begins with.
+    pub const STATE: &str = "STATE";
 }
 
 /// Frames with this TTL or hop limit, or less, are never forwarded; one that is forwarded leaves with exactly this. So

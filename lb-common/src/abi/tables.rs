@@ -132,7 +132,11 @@ pub struct Side {
     pub members: [[u8; BACKENDS]; POOLS],
 }
 
-/// A Maglev table: the backend's number at each place. Places from [`RING`] on are unused. 0: nobody.
+/// In a place of a [`Ring`]: it has not always been this backend's since the flow table began. A SYN at any other place
+/// goes where every word that its flow may have left goes, so it need not look: that spares it a line of memory.
+pub const RING_MOVED: u16 = 1 << 15;
+
+/// A Maglev table: the backend's number at each place, and [`RING_MOVED`]. Places from [`RING`] on are unused. 0: nobody.
 pub type Ring = [u16; RING_ROOM];
 
 /// What went one way, on one processor.

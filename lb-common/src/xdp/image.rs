@@ -3,8 +3,8 @@ mod pools;
 mod rows;
 
 use super::numbers::Kept;
-use super::ring;
 use super::{BackendKey, Numbers, Resolved};
+use super::{ring, settled};
 use crate::abi::tables::{BACKENDS, POOLS, SERVICES, VIPS};
 use crate::abi::{Ring, Side};
 use crate::plan::{Forwarder, Forwarding};
@@ -76,10 +76,18 @@ pub fn compile(
     rows::put_services(&mut side, &services, &by_service, resolved, &next)?;
     rows::put_backends(&mut side, resolved, &next);
     rows::put_members(&mut side, &pools);
-    next.rings = pools
-        .into_iter()
-        .map(|pool| kept(forwarding, pool, numbers))
+    let users = |pool: usize| {
+        let all = services.iter().zip(&by_service);
+        all.filter(move |(_, p)| **p == pool).map(|(s, _)| *s)
+    };
+    let tables = pools.into_iter().enumerate();
+    next.rings = tables
+        .map(|(i, pool)| kept(forwarding, pool, users(i), numbers))
         .collect();
+    let rings = &next.rings;
+    let in_force = services.iter().zip(&by_service);
+    next.settled
+        .hold(in_force.filter_map(|(s, pool)| Some((*s, rings.get(*pool)?.ring.clone()))));
     *numbers = next;
     Ok(Image {
         side,
@@ -128,14 +136,30 @@ const fn backend_key(service: &Forwarder, address: IpAddr) -> BackendKey {
 }
 
 /// The table of a pool: the one that was made before, if there is one.
-fn kept(forwarding: &Forwarding, pool: Vec<ring::Seat>, before: &Numbers) -> Kept {
+fn kept<'a>(
+    forwarding: &Forwarding,
+    pool: Vec<ring::Seat>,
+    users: impl Iterator<Item = &'a Forwarder>,
+    before: &Numbers,
+) -> Kept {
     let same = |k: &&Kept| k.key == forwarding.key && k.pool == pool;
-    before.rings.iter().find(same).cloned().unwrap_or_else(|| Kept {
-        key: forwarding.key,
-        ring: ring::ring(&forwarding.key, &pool).into(),
-        pool,
-    })
+    let known = before.rings.iter().find(same);
+    let mut ring = match known {
+        Some(known) => settled::bare(&known.ring),
+        None => ring::ring(&forwarding.key, &pool),
+    };
+    before.settled.mark(&mut ring, users);
+    match known {
+        Some(known) if *known.ring == *ring => known.clone(),
+        Some(_) | None => Kept {
+            key: forwarding.key,
+            ring: ring.into(),
+            pool,
+        },
+    }
 }
 
+#[cfg(test)]
+mod settled_tests;
 #[cfg(test)]
 mod tests;

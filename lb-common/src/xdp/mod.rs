@@ -13,6 +13,7 @@ mod place;
 pub mod resolved;
 pub mod ring;
 pub mod seed;
+mod settled;
 
 pub use image::{Image, TooMany, compile};
 pub use numbers::{BackendKey, Numbers};

@@ -1,5 +1,6 @@
 //! Numbers that stay: flows remember a backend's, counters are kept under it, and neither survives a renumbering.
 use super::ring::Seat;
+use super::settled::Settled;
 use crate::abi::Ring;
 use crate::abi::hash::Key;
 use crate::abi::tables::{BACKENDS, SERVICES, VIPS};
@@ -27,9 +28,10 @@ pub struct Numbers {
     pub(super) services: Register<ServiceKey>,
     pub(super) vips: Register<IpAddr>,
     pub(super) rings: Vec<Kept>,
+    pub(super) settled: Settled,
 }
 
-/// A table and what it was made of.
+/// A table with its marks, and what it was made of.
 #[derive(Clone, Debug)]
 pub(super) struct Kept {
     pub(super) key: Key,
@@ -48,6 +50,7 @@ impl Default for Numbers {
             services: Register::new(0, all(SERVICES)),
             vips: Register::new(0, all(VIPS)),
             rings: Vec::new(),
+            settled: Settled::default(),
         }
     }
 }

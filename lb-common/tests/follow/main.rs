@@ -12,7 +12,9 @@ use world::{Server, Setting, World};
 
 fn seeds() -> u64 {
     let from_env = std::env::var("CPLB_SIM_SEEDS").ok();
-    from_env.and_then(|s| s.parse().ok()).map_or(100, |n: u64| n.div_ceil(4))
+    from_env
+        .and_then(|s| s.parse().ok())
+        .map_or(100, |n: u64| n.div_ceil(4))
 }
 
 /// Half of the seeds have staggered priorities; adverts are quick or slow.

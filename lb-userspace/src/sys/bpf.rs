@@ -382,7 +382,7 @@ fn describe<T>(object: BorrowedFd<'_>, info: &mut T) -> io::Result<()> {
     call(OBJ_GET_INFO_BY_FD, &mut attr).map(drop)
 }
 
-fn call<T>(command: i32, attr: &mut T) -> io::Result<RawFd> {
+pub(super) fn call<T>(command: i32, attr: &mut T) -> io::Result<RawFd> {
     // SAFETY: the kernel reads and writes `size_of::<T>()` bytes at `attr`, takes what is beyond them for zero, and of
     // the buffers that it names as many bytes as the map or `len` says; all of them outlive the call.
     let r = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };

@@ -57,9 +57,9 @@ impl Pins {
         }
     }
 
-    /// Where a thing of that name is pinned.
+    /// Where a thing of that name is pinned. The filesystem takes no dots.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.path.join(name)
+        self.path.join(name.replace('.', "_"))
     }
 }
 

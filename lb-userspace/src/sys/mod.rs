@@ -17,4 +17,5 @@ pub mod process;
 pub mod rawsock;
 pub mod realtime;
 pub mod rtnl;
+pub mod sk_lookup;
 pub mod sysctl;

@@ -44,6 +44,8 @@ pub struct Tally {
     pub bytes: u64,
     /// Connections that ended before their answer, or were refused.
     pub failed: u64,
+    /// How the first of those ended.
+    pub why: Option<String>,
     /// How long answers took.
     pub latencies: Latencies,
     /// How long it went on.
@@ -173,13 +175,13 @@ impl Client {
             self.begin(i, start)?;
         }
         let mut events = vec![EpollEvent::empty(); EVENTS];
-        while self.tally.answers < self.connections.len() as u64 {
-            if start.elapsed() > limit {
-                bail!(
-                    "{} of {} connections had an answer",
-                    self.tally.answers,
-                    self.connections.len()
-                );
+        let all = self.connections.len() as u64;
+        while self.tally.answers < all {
+            let Tally { answers, failed, .. } = self.tally;
+            let why = self.tally.why.as_deref().unwrap_or("time was up");
+            // Nobody asks again: when each has its answer or was broken, no more will come.
+            if answers + failed >= all || start.elapsed() > limit {
+                bail!("{answers} of {all} connections had an answer, {failed} were broken: {why}");
             }
             let n = self
                 .epoll
@@ -254,10 +256,11 @@ impl Client {
                 self.kind,
             ) {
                 Turn::Waits => return Ok(()),
-                Turn::Failed => {
+                Turn::Failed(why) => {
                     c.stream = None;
                     c.busy = false;
                     self.tally.failed += 1;
+                    self.tally.why.get_or_insert(why);
                 }
                 Turn::Answered => {
                     c.busy = false;
@@ -287,7 +290,7 @@ impl Client {
 
 enum Turn {
     Waits,
-    Failed,
+    Failed(String),
     Answered,
 }
 
@@ -312,7 +315,7 @@ impl Connection {
         kind: Kind,
     ) -> Turn {
         let Some(stream) = self.stream.as_mut() else {
-            return Turn::Failed;
+            return Turn::Failed("it could not connect".to_owned());
         };
         while self.sent < whole {
             let done = usize::try_from(self.sent).unwrap_or(usize::MAX);
@@ -345,12 +348,12 @@ impl Connection {
                 {
                     return Turn::Waits;
                 }
-                Err(_) => return Turn::Failed,
+                Err(e) => return Turn::Failed(format!("writing: {e}")),
             }
         }
         while self.got < answer {
             match stream.read(buffer) {
-                Ok(0) => return Turn::Failed,
+                Ok(0) => return Turn::Failed("it ended before its answer did".to_owned()),
                 Ok(n) => {
                     self.got += n as u64;
                     tally.bytes += n as u64;
@@ -358,7 +361,7 @@ impl Connection {
                 Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
                     return Turn::Waits;
                 }
-                Err(_) => return Turn::Failed,
+                Err(e) => return Turn::Failed(format!("reading: {e}")),
             }
         }
         Turn::Answered

@@ -135,7 +135,10 @@ impl Desk {
             Place::Flows(hash) => {
                 let word = flow::word(hash, stamp, u64::from(memory.established), number.into());
                 let set = flow::set_of(hash) as usize;
-                let way = self.model.flows[set].iter().position(|w| flow::is_empty(*w));
+                // Its own place, and if that is taken another one.
+                let first = flow::first_of(hash);
+                let free = |way: &usize| flow::is_empty(self.model.flows[set][*way]);
+                let way = std::iter::once(first).chain(0..WAYS).find(free);
                 let way = way.context("the set is full")?;
                 self.model.flows[set][way] = word;
                 if let Some(object) = &self.object {

@@ -51,6 +51,9 @@ pub fn ring(scene: &Scene, pool: usize) -> Box<Ring> {
     let mut ring = Box::new([0; tables::RING_ROOM]);
     for (place, number) in ring.iter_mut().take(tables::RING).enumerate() {
         *number = scene.ring(pool, u32::try_from(place).unwrap_or(0));
+        if !scene.is_settled(pool) {
+            *number |= tables::RING_MOVED;
+        }
     }
     ring
 }

@@ -9,7 +9,7 @@ use saphyr::{LoadableYamlNode, Yaml};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Number, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// A scene.
@@ -31,6 +31,8 @@ pub struct Scene {
     pub services: Vec<Service>,
     /// Patterns that fill rings: names of backends, `-` for nobody.
     pub pools: Vec<(String, Vec<u16>)>,
+    /// Pools whose places never had another backend.
+    pub settled: BTreeSet<String>,
     /// Backends by number.
     pub backends: BTreeMap<u16, Backend>,
     /// What a backend is to one pool, where that differs: by pool and number.
@@ -131,6 +133,11 @@ impl Scene {
         pattern[place as usize % pattern.len()]
     }
 
+    /// Whether the pool's places never had another backend.
+    pub fn is_settled(&self, pool: usize) -> bool {
+        self.settled.contains(&self.pools[pool].0)
+    }
+
     /// Puts a backend into a state: `up`, `dead`, `draining`, `silent` (no neighbour).
     pub fn change(&mut self, name: &str, state: &str) -> Result<()> {
         let (_, backend) = self.backend(name)?;
@@ -178,6 +185,8 @@ struct Written {
     vips: Vec<Vip>,
     backends: Vec<WrittenBackend>,
     pools: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
+    settled: BTreeSet<String>,
     services: Vec<WrittenService>,
 }
 
@@ -239,6 +248,7 @@ impl Written {
             vips,
             services: Vec::new(),
             pools: Vec::new(),
+            settled: self.settled,
             backends: BTreeMap::new(),
             members: BTreeMap::new(),
         };

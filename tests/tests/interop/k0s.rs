@@ -40,7 +40,11 @@ fn backends(lab: &Lab) -> Result<Vec<String>> {
 
 fn logs(theirs: &Daemon, ours: &[Cplb<'_>]) -> String {
     let ours = ours.iter().map(|c| format!("{}:\n{}", c.node().name(), c.log()));
-    format!("keepalived:\n{}\n{}", theirs.log(), ours.collect::<Vec<_>>().join("\n"))
+    format!(
+        "keepalived:\n{}\n{}",
+        theirs.log(),
+        ours.collect::<Vec<_>>().join("\n")
+    )
 }
 
 /// Every node but the holder, and whoever has left, has said that it is a backup.
@@ -60,7 +64,9 @@ fn k0s_keepalived_on_one_node_and_cplb_on_two_are_one_group() -> Result<()> {
     let backends = backends(&lab)?;
     // A node of ours that can reach no API server would rather not hold the address.
     let authority = Authority::new()?;
-    let servers = lab.controllers().map(|node| ApiServer::start(node, &authority, &[VIP], 6443));
+    let servers = lab
+        .controllers()
+        .map(|node| ApiServer::start(node, &authority, &[VIP], 6443));
     let _servers = servers.collect::<Result<Vec<_>>>()?;
     let mut theirs = keepalived::start(lab.node("c1")?, RENDERED)?;
     let start = |name: &str| Cplb::start(lab.node(name)?, K0S_YAML, &backends);

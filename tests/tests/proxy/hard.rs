@@ -7,6 +7,8 @@ use lb_tests::wait;
 use serde_json::Value;
 use std::io::Write;
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 /// `proxy.maxConnections` of these tests.
@@ -22,13 +24,13 @@ fn sessions(bench: &Bench<'_>) -> Result<u64> {
         .context("a number of sessions")
 }
 
-/// So many connections with the first bytes of a request and no more.
+/// So many connections with a request whose body has no end, and nothing of that yet.
 fn half_asked(bench: &Bench<'_>, count: usize) -> Result<Vec<TcpStream>> {
     bench.client.netns().run(|| {
         (0..count)
             .map(|_| {
                 let mut stream = TcpStream::connect_timeout(&to(), LONG)?;
-                stream.write_all(&header(1, 0)[..3])?;
+                stream.write_all(&header(1, u64::MAX))?;
                 Ok(stream)
             })
             .collect()
@@ -51,14 +53,27 @@ fn clients_that_never_finish_their_request_keep_nobody_out() -> Result<()> {
         &file(&[8001, 8002], &format!("    maxConnections: {MOST}\n")),
     )?;
     let before = bench.cplb.usage().resident_kib;
-    // Twice as many as there may be: the second half waits in the kernel until the first has been silent for 5 s.
+    // Twice as many as there may be: the second half waits in the kernel until the first has had no answer for 5 s.
     let slow = half_asked(&bench, MOST * 2)?;
     wait::until("it is full", LONG, || {
         (sessions(&bench).ok()? == MOST as u64).then_some(())
     })?;
-    for _ in 0..3 {
-        served(&bench, 20)?;
-    }
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| -> Result<()> {
+        // A byte now and then keeps nobody his place.
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                for mut stream in &slow {
+                    // Those that were cut cannot.
+                    let _ = stream.write_all(&[0]);
+                }
+                thread::sleep(Duration::from_secs(1));
+            }
+        });
+        let served = (0..3).try_for_each(|_| served(&bench, 20));
+        done.store(true, Ordering::Relaxed);
+        served
+    })?;
     assert!(sessions(&bench)? <= MOST as u64);
     let server = &proxy_of(&bench)?["servers"][0];
     assert!(server["cut"].as_u64() > Some(0), "{server}");
@@ -168,12 +183,15 @@ fn servers_that_take_connections_and_never_answer_keep_nothing_else_from_working
     wait::until("all are there", LONG, || {
         (sessions(&bench).ok()? >= 100).then_some(())
     })?;
-    // Half of the clients meet the mute one and have no answer; the others are served at once.
-    let answers = bench.client.netns().run(|| -> Result<u64> {
+    // Half of the clients meet the mute one and have no answer; the others are served.
+    bench.client.netns().run(|| -> Result<()> {
         let mut clients = Client::new(to(), Kind::Connect, 20, 64, 64)?;
-        Ok(clients.run(Duration::from_secs(2))?.answers)
+        let mut answers = 0;
+        wait::until("half of the clients have an answer", LONG, || {
+            answers += clients.run(Duration::from_millis(100)).ok()?.answers;
+            (answers >= 10).then_some(())
+        })
     })??;
-    assert!(answers >= 10, "{answers}");
     bench.reload(&file(&[8001, 8002], &format!("    maxConnections: {MOST}\n")))?;
     served(&bench, 50)?;
     drop((stuck, mute));

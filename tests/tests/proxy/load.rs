@@ -41,6 +41,9 @@ pub(crate) fn to() -> SocketAddr {
 }
 
 /// A native file with these servers; `extra` goes below `proxy`.
+///
+/// What the load's servers speak is no TLS, so the API port's usual check would find them dead, one after the other, and
+/// what each has would rightly be cut.
 pub(crate) fn file(ports: &[u16], extra: &str) -> String {
     let mut text = format!(
         "apiVersion: cplb.io/v1alpha1
@@ -54,6 +57,7 @@ spec:
 {extra}  virtualServers:
     - ipAddress: {VIP}
       datapath: proxy
+      healthCheck: {{type: tcp}}
       realServers:
 "
     );

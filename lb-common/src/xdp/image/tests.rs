@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use std::string::ToString;
 use std::vec;
 
-fn forwarder(key: ServiceKey, backends: &[(IpAddr, u32, bool)]) -> Forwarder {
+pub(super) fn forwarder(key: ServiceKey, backends: &[(IpAddr, u32, bool)]) -> Forwarder {
     Forwarder {
         key,
         method: Method::Direct,
@@ -31,7 +31,7 @@ fn forwarder(key: ServiceKey, backends: &[(IpAddr, u32, bool)]) -> Forwarder {
     }
 }
 
-fn tcp(address: IpAddr, port: u16) -> ServiceKey {
+pub(super) fn tcp(address: IpAddr, port: u16) -> ServiceKey {
     ServiceKey {
         address,
         port,
@@ -39,24 +39,24 @@ fn tcp(address: IpAddr, port: u16) -> ServiceKey {
     }
 }
 
-fn vip(n: u8) -> IpAddr {
+pub(super) fn vip(n: u8) -> IpAddr {
     IpAddr::from([192, 0, 2, n])
 }
 
-const THREE: [(usize, u32, bool); 3] = [(0, 1, true), (1, 1, true), (2, 1, true)];
+pub(super) const THREE: [(usize, u32, bool); 3] = [(0, 1, true), (1, 1, true), (2, 1, true)];
 
-fn three(change: impl Fn(usize) -> (u32, bool)) -> Vec<(IpAddr, u32, bool)> {
+pub(super) fn three(change: impl Fn(usize) -> (u32, bool)) -> Vec<(IpAddr, u32, bool)> {
     THREE
         .iter()
         .map(|(i, ..)| (address(*i), change(*i).0, change(*i).1))
         .collect()
 }
 
-fn well(_: usize) -> (u32, bool) {
+pub(super) fn well(_: usize) -> (u32, bool) {
     (1, true)
 }
 
-fn forwarding(services: Vec<Forwarder>) -> Forwarding {
+pub(super) fn forwarding(services: Vec<Forwarder>) -> Forwarding {
     Forwarding {
         attach: XdpAttach::default(),
         interfaces: [2].into(),
@@ -98,7 +98,7 @@ fn resolved(f: &Forwarding) -> Resolved {
     }
 }
 
-fn compiled(f: &Forwarding, numbers: &mut Numbers) -> Image {
+pub(super) fn compiled(f: &Forwarding, numbers: &mut Numbers) -> Image {
     compile(f, &resolved(f), numbers).unwrap()
 }
 
@@ -117,7 +117,7 @@ fn find_vip(side: &Side, address: IpAddr) -> Option<&Vip> {
         .find(|v| (v.hi, v.lo) == (hi, lo))
 }
 
-fn find(side: &Side, address: IpAddr, protocol: u8, port: u16) -> Option<&Service> {
+pub(super) fn find(side: &Side, address: IpAddr, protocol: u8, port: u16) -> Option<&Service> {
     let vip = find_vip(side, address)?;
     let by_port = |port: u16| {
         let key = service_key(vip.index, protocol, u16::from_ne_bytes(port.to_be_bytes()));

@@ -128,10 +128,12 @@ impl Worker {
     /// Bytes may go both ways.
     fn open(&mut self, id: Id) {
         self.set_due(id, Due::Nothing);
+        let now = self.now;
         let Some(session) = self.sessions.get(id) else {
             return;
         };
         session.stage = Stage::Open;
+        session.opened_at = now;
         session.up.writable = true;
         if let Some(seat) = &session.seat {
             seat.taken();

@@ -146,11 +146,12 @@ impl Worker {
         }
     }
 
-    /// The session that has waited longest for its server's first word, if it has waited long.
+    /// The session that has waited longest for its server's first word, if it has waited long. What its client sends
+    /// meanwhile does not count: a byte now and then would hold the place for ever, and everybody's behind it in the list.
     pub(super) fn oldest_silent(&mut self) -> Option<Id> {
         let first = self.lists.silent.first()?;
         let session = self.sessions.at(first)?;
-        if self.now.saturating_sub(session.moved_at) < SILENCE {
+        if self.now.saturating_sub(session.opened_at) < SILENCE {
             return None;
         }
         self.sessions.id(first)

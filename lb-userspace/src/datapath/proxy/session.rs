@@ -56,6 +56,8 @@ pub(super) struct Session {
     /// When it is due, and when something last moved: milliseconds of the proxy's clock.
     pub(super) due_at: u64,
     pub(super) moved_at: u64,
+    /// When bytes could first go both ways.
+    pub(super) opened_at: u64,
     pub(super) due_links: Links,
     pub(super) silent_links: Links,
     pub(super) seat: Option<Seat>,
@@ -81,6 +83,7 @@ impl Session {
             ready: false,
             due_at: 0,
             moved_at: now,
+            opened_at: now,
             due_links: Links::NEW,
             silent_links: Links::NEW,
             seat: None,

@@ -12,7 +12,7 @@ const FEWEST: u64 = 10;
 /// The rates that kernels are built with (`CONFIG_HZ`).
 const RATES: [u64; 4] = [100, 250, 300, 1000];
 
-/// So many flows are put into the table each second by all processors together. The table has 262,144 places, and a flow
+/// So many flows are put into the table each second by all processors together. The table has 131,072 places, and a flow
 /// that was seen twice is never pushed out by one that was not, so the bound is about the cost: above it a flow has its
 /// ring's backend all the same.
 const INSERTS: u64 = 100_000;

@@ -2,7 +2,7 @@
 use super::verifier;
 use crate::sys::bpf;
 use crate::sys::bpffs::Pins;
-use aya::maps::{Map, MapError};
+use aya::maps::{Array, Map, MapError};
 use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use lb_common::abi::{self, CONTROL_PROGRAM, XDP_PROGRAM, XDP_PROGRAM_FRAGS};
@@ -108,7 +108,8 @@ impl Object {
     /// The same programs with other globals, on the maps of this one: what it remembers and counts goes on.
     pub fn reload(&self, globals: Globals) -> Result<Self, ObjectError> {
         let pins = self.pin_maps()?;
-        let mut object = Self::load_with(globals, &mut on_maps_of(&pins))?;
+        let state = self.state()?;
+        let mut object = Self::load_with(globals, &mut on_maps_of(&pins, &state))?;
         if let Some(next) = self.next.as_ref().filter(|_| globals.chain) {
             object.set_next(next.as_fd()).map_err(|e| next_failed(&e))?;
         }
@@ -134,7 +135,8 @@ impl Object {
     pub fn need_frags(&mut self) -> Result<(), ObjectError> {
         if self.frags.is_none() {
             let pins = self.pin_maps()?;
-            let mut ebpf = parse(self.globals, &mut on_maps_of(&pins))?;
+            let state = self.state()?;
+            let mut ebpf = parse(self.globals, &mut on_maps_of(&pins, &state))?;
             verify(&mut ebpf, XDP_PROGRAM_FRAGS)?;
             if let Some(next) = &self.next {
                 put_next(&ebpf, abi::map::NEXT_FRAGS, next.as_fd()).map_err(|e| next_failed(&e))?;
@@ -142,6 +144,20 @@ impl Object {
             self.frags = Some(ebpf);
         }
         Ok(())
+    }
+
+    /// The control word as it is, of which only [`Self::run_control`] makes another.
+    fn state(&self) -> Result<[u64; STATE_WORDS], ObjectError> {
+        let other = |error: &dyn std::error::Error| ObjectError::Other {
+            doing: "reading the control word of the running program".to_owned(),
+            causes: causes(error),
+        };
+        let map = self
+            .ebpf
+            .map(abi::map::STATE)
+            .ok_or(ObjectError::Lacks(abi::map::STATE))?;
+        let state = Array::<_, [u64; STATE_WORDS]>::try_from(map).map_err(|e| other(&e))?;
+        state.get(&0, 0).map_err(|e| other(&e))
     }
 
     fn pin_maps(&self) -> Result<Pins, ObjectError> {
@@ -212,8 +228,11 @@ impl Object {
     }
 }
 
-fn on_maps_of(pins: &Pins) -> EbpfLoader<'static> {
+/// The loader writes what a section of the object begins with into its map, also where the map is there: so that is to
+/// begin with what is in force.
+fn on_maps_of<'a>(pins: &Pins, state: &'a [u64; STATE_WORDS]) -> EbpfLoader<'a> {
     let mut loader = EbpfLoader::new();
+    loader.override_global(abi::global::STATE, state, true);
     for name in SHARED {
         loader.map_pin_path(name, pins.path(name));
     }
@@ -283,6 +302,9 @@ fn verify(ebpf: &mut Ebpf, name: &'static str) -> Result<(), ObjectError> {
         }),
     }
 }
+
+/// [`abi::control::State`].
+const STATE_WORDS: usize = size_of::<abi::control::State>() / size_of::<u64>();
 
 /// The maps that a program takes over from the one before it.
 const SHARED: [&str; 8] = [

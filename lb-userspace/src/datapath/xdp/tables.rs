@@ -139,7 +139,7 @@ impl Tables {
         for word in self.flows.as_ref()?.iter().filter(|w| !flow::is_empty(*w)) {
             if flow::class(word) == flow::ESTABLISHED {
                 established += 1;
-            } else {
+            } else if flow::backend(word) != 0 {
                 probation += 1;
             }
         }

@@ -17,10 +17,10 @@ use std::time::Duration;
 #[derive(Debug, Parser)]
 struct Cli {
     /// How often each row is measured.
-    #[arg(long, default_value_t = 7)]
+    #[arg(long, default_value_t = 21)]
     repeat: usize,
     /// Seconds of each measurement.
-    #[arg(long, default_value_t = 2.0)]
+    #[arg(long, default_value_t = 0.6)]
     seconds: f64,
     /// Threads of each proxy.
     #[arg(long, default_value_t = 2)]
@@ -50,7 +50,7 @@ fn main() -> Result<()> {
     }
     let limit = Duration::from_secs_f64(cli.seconds);
     println!(
-        "{} threads each, {} s a measurement, median (least - most) of {}",
+        "{} threads each, {} s a measurement, median (least - most) of {}, median of the rounds' ratios",
         cli.threads, cli.seconds, cli.repeat
     );
     for row in Row::ALL {

@@ -121,8 +121,9 @@ impl<'h> Peer<'h> {
     /// As at its start: what it has piled up does not count.
     pub(crate) fn restart(&mut self) -> Result<()> {
         let fresh = {
-            let _ = self.daemon.signal_all(nix::sys::signal::Signal::SIGKILL);
-            self.daemon.wait_all(Duration::from_secs(10))?;
+            // In order: a daemon that is killed leaves its address for a moment, and that would answer for its successor.
+            self.daemon.signal(nix::sys::signal::Signal::SIGTERM)?;
+            self.daemon.wait_all(Duration::from_secs(30))?;
             Self::launch(self.host, self.name, self.address, self.start.clone())?
         };
         *self = fresh;

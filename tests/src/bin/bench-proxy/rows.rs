@@ -65,6 +65,7 @@ impl Row {
                 ("MiB at start", false),
                 ("MiB at 4000", false),
                 ("KiB each", false),
+                ("RSS summed, MiB", false),
             ],
         }
     }
@@ -143,36 +144,43 @@ fn load(
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
 fn memory(host: &Node, peer: &mut Peer<'_>) -> Result<Vec<f64>> {
     peer.restart()?;
-    let before = peer.daemon.usage().resident_kib as f64;
+    let before = peer.daemon.distinct_kib() as f64;
     let address = peer.address;
     host.netns().run(|| -> Result<_> {
         let mut client = Client::new(address, Kind::Ask, IDLE, REQUEST, ANSWER)?;
         client.ask_once(Duration::from_secs(30))?;
-        let after = peer.daemon.usage().resident_kib as f64;
+        let after = peer.daemon.distinct_kib() as f64;
         Ok(vec![
             before / 1024.0,
             after / 1024.0,
             (after - before) / IDLE as f64,
+            peer.daemon.usage().resident_kib as f64 / 1024.0,
         ])
     })?
 }
 
-/// Medians, spread, and the ratio of ours to each.
+/// Medians, spread, and the ratio of ours to each: the median of the rounds' ratios, since what else the machine does changes
+/// from round to round and within one hardly.
 pub(crate) fn print(row: Row, peers: &[Peer<'_>], seen: &[Vec<Figure>]) {
     for (n, (unit, more)) in row.units().iter().enumerate() {
         let spreads: Vec<[f64; 3]> = seen.iter().map(|f| spread(f, n)).collect();
         print!("{:16} {unit:18}", row.name());
-        let ours = spreads.first().map_or(0.0, |s| s[1]);
         for (i, (peer, [least, median, most])) in peers.iter().zip(&spreads).enumerate() {
             print!(" | {} {median:.2} ({least:.2} - {most:.2})", peer.name);
             if i > 0 {
-                let ratio = ours / median;
+                let ratio = ratio(seen.first(), seen.get(i), n);
                 let good = if *more { ratio >= 1.0 } else { ratio <= 1.0 };
                 print!(" x{ratio:.2}{}", if good { "" } else { " !" });
             }
         }
         println!();
     }
+}
+
+fn ratio(ours: Option<&Vec<Figure>>, theirs: Option<&Vec<Figure>>, n: usize) -> f64 {
+    let pairs = ours.into_iter().flatten().zip(theirs.into_iter().flatten());
+    let ratios = pairs.filter_map(|(a, b)| Some(Figure(vec![a.0.get(n)? / b.0.get(n)?])));
+    spread(&ratios.collect::<Vec<_>>(), 0)[1]
 }
 
 fn spread(figures: &[Figure], n: usize) -> [f64; 3] {

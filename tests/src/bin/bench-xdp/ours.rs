@@ -10,7 +10,7 @@ use lb_common::abi::{self, Reason, Ring, Side, State, Traffic, flow, global, has
 use lb_tests::xdp::image::{self, Places};
 use lb_tests::xdp::names::Names;
 use lb_tests::xdp::scene::{Backend, Scene, Service, Vip};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 const TCP: u8 = 6;
@@ -197,6 +197,7 @@ fn scene(ifindex: u32) -> Result<Scene> {
         vips: vec![vip(VIP4.into(), 0), vip(VIP6.into(), 1)],
         services: Vec::new(),
         pools: Vec::new(),
+        settled: BTreeSet::new(),
         backends: BTreeMap::new(),
         members: BTreeMap::new(),
     };
@@ -210,6 +211,7 @@ fn scene(ifindex: u32) -> Result<Scene> {
                 .backends
                 .insert(*number, backend(way, u8::try_from(*number)?, ifindex));
         }
+        scene.settled.insert(format!("{way:?}"));
         scene.pools.push((format!("{way:?}"), numbers));
         let protocols: &[u8] = if port == port::DIRECT { &[TCP, UDP] } else { &[TCP] };
         for (vip, bits) in [(0, 32), (1, 128)] {

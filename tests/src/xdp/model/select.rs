@@ -49,7 +49,9 @@ impl Model {
 
     pub(super) fn select(&mut self, packet: &Packet<'_>, service: &Service) -> Result<Choice, Reason> {
         let (kind, hash) = (kind(packet), packet.flow.hash(&self.scene.key));
-        let known = self.find(hash);
+        // A SYN looks for nothing where it cannot find anything else.
+        let looks = kind != Kind::Opens || service.affinity.is_some() || !self.scene.is_settled(service.pool);
+        let known = if looks { self.find(hash) } else { None };
         if let Some((set, way)) = known {
             let backend = backend_of(self.flows[set][way]);
             if self.takes(service, backend, kind == Kind::Opens) {
@@ -63,7 +65,7 @@ impl Model {
                 });
             }
             if kind == Kind::Opens {
-                self.flows[set][way] = 0;
+                self.flows[set][way] = flow::forgotten(hash, self.now);
             }
         }
         let choice = self.miss(kind, hash, &packet.flow, service)?;

@@ -1,10 +1,11 @@
 //! The socket lookup program, attached to this network namespace for as long as this process lives.
-use aya::maps::{MapData, SockHash};
-use aya::programs::{ProgramError, SkLookup};
-use aya::{Ebpf, EbpfError};
+use crate::sys::sk_lookup::{self, Instruction};
+use aya::maps::{Map, MapData, SockHash};
+use aya_obj::Object;
 use lb_common::abi::steer::{Key, PROGRAM, SOCKETS};
 use lb_common::model::ServiceKey;
-use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use std::collections::HashMap;
 use std::fs::File;
 
 /// A key as bytes.
@@ -30,8 +31,7 @@ pub(super) enum LoadError {
 
 /// Attached. Dropping it detaches.
 pub(super) struct Program {
-    // Holds the link.
-    _ebpf: Ebpf,
+    _link: OwnedFd,
     sockets: SockHash<MapData, Bytes>,
 }
 
@@ -47,27 +47,19 @@ impl Program {
             return Err(LoadError::NotBuilt);
         }
         let refused = |e: &dyn std::error::Error| LoadError::Refused(causes(e));
-        let mut ebpf = Ebpf::load(OBJECT).map_err(|e: EbpfError| refused(&e))?;
         let lacks = || LoadError::Refused("the object in this binary is another revision's".to_owned());
-        let program: &mut SkLookup = ebpf
-            .program_mut(PROGRAM)
-            .and_then(|p| p.try_into().ok())
-            .ok_or_else(lacks)?;
-        let attach = |program: &mut SkLookup| -> Result<(), ProgramError> {
-            program.load()?;
-            let here = File::open("/proc/thread-self/ns/net").map_err(ProgramError::IOError)?;
-            program.attach(here).map(drop)
-        };
-        attach(program).map_err(|e| match e {
-            ProgramError::LoadError {
-                io_error,
-                verifier_log,
-            } => LoadError::Refused(format!("{io_error}{}", last_words(&verifier_log.to_string()))),
-            other => refused(&other),
+        let mut object = Object::parse(OBJECT).map_err(|e| refused(&e))?;
+        let mut maps = make_maps(&object)?;
+        let instructions = link(&mut object, &maps)?.ok_or_else(lacks)?;
+        let program = sk_lookup::load(PROGRAM, &instructions, &object.license).map_err(|(error, log)| {
+            let log = last_words(&log);
+            LoadError::Refused(format!("{error}{log}"))
         })?;
-        let sockets = ebpf.take_map(SOCKETS).ok_or_else(lacks)?;
-        let sockets = SockHash::try_from(sockets).map_err(|e| refused(&e))?;
-        Ok(Self { _ebpf: ebpf, sockets })
+        let here = File::open("/proc/thread-self/ns/net").map_err(|e| refused(&e))?;
+        let link = sk_lookup::attach(program.as_fd(), here).map_err(|e| refused(&e))?;
+        let sockets = maps.remove(SOCKETS).ok_or_else(lacks)?;
+        let sockets = SockHash::try_from(Map::SockHash(sockets)).map_err(|e| refused(&e))?;
+        Ok(Self { _link: link, sockets })
     }
 
     /// Connections to `key` come to `socket`, which listens.
@@ -81,6 +73,44 @@ impl Program {
         // Not there: its socket was closed, which takes it out.
         let _ = self.sockets.remove(&bytes(key));
     }
+}
+
+/// The object's maps, which the program keeps alive.
+fn make_maps(object: &Object) -> Result<HashMap<String, MapData>, LoadError> {
+    let make = |(name, map): (&String, &aya_obj::Map)| {
+        let made = MapData::create(map.clone(), name, None).map_err(|e| LoadError::Refused(causes(&e)))?;
+        Ok((name.clone(), made))
+    };
+    object.maps.iter().map(make).collect()
+}
+
+/// The program's instructions with its maps' descriptors and its calls in them; `None`: it is not in the object.
+fn link(object: &mut Object, maps: &HashMap<String, MapData>) -> Result<Option<Vec<Instruction>>, LoadError> {
+    let refused = |e: &dyn std::error::Error| LoadError::Refused(causes(e));
+    let text = object.functions.keys().map(|(section, _)| *section).collect();
+    let parsed = object.maps.clone();
+    let fds = parsed.iter().filter_map(|(name, map)| {
+        let fd = maps.get(name)?.fd().as_fd().as_raw_fd();
+        Some((name.as_str(), fd, map))
+    });
+    object.relocate_maps(fds, &text).map_err(|e| refused(&e))?;
+    object.relocate_calls(&text).map_err(|e| refused(&e))?;
+    let program = object.programs.get(PROGRAM);
+    let function = program.and_then(|p| object.functions.get(&p.function_key()));
+    Ok(function.map(|f| f.instructions.iter().map(as_bytes).collect()))
+}
+
+/// As the kernel reads it, on a machine of either order.
+fn as_bytes(i: &aya_obj::generated::bpf_insn) -> Instruction {
+    let registers = i.src_reg() << 4 | i.dst_reg();
+    let registers = if cfg!(target_endian = "little") {
+        registers
+    } else {
+        registers.rotate_left(4)
+    };
+    let [a, b] = i.off.to_ne_bytes();
+    let [c, d, e, f] = i.imm.to_ne_bytes();
+    [i.code, registers, a, b, c, d, e, f]
 }
 
 /// As the program has it.
