@@ -2,11 +2,14 @@
 use super::{Daemon, LAST_WORDS, notify, panic};
 use crate::handover::{Asking, Done, Giver, Held, Known};
 use crate::vrrp::{Command as Tell, Driver};
+use lb_common::health::HealthView;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 /// Each step of it takes milliseconds.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -19,6 +22,14 @@ pub(super) async fn until_complete(driver: &Driver) {
     let complete = roles.wait_for(|r| r.is_complete());
     if tokio::time::timeout(LOOKING, complete).await.is_err() {
         tracing::warn!("an interface is not found at once: its address may be away for a moment");
+    }
+}
+
+/// What this daemon is now.
+fn held_by(driver: &Driver, health: &watch::Receiver<Arc<HealthView>>) -> Held {
+    Held {
+        roles: driver.roles().borrow().as_ref().clone(),
+        health: health.borrow().as_ref().clone(),
     }
 }
 
@@ -58,7 +69,7 @@ impl Daemon {
         };
         let sessions = frozen.state.sessions.len();
         // Not elsewhere: what else this task does can wait so long, and must not happen meanwhile.
-        if let Err(error) = asking.offer(&frozen) {
+        if let Err(error) = asking.offer(held_by(&self.driver, &self.health), &frozen) {
             tracing::warn!(%error, "the new cplb did not take over: this one goes on");
             self.reconciler.thaw_proxy(frozen).await;
             return Some(self);
@@ -71,10 +82,7 @@ impl Daemon {
         if let Some(process) = process {
             notify::main_process(process);
         }
-        let held = Held {
-            roles: self.driver.roles().borrow().as_ref().clone(),
-            health: self.health.borrow().as_ref().clone(),
-        };
+        let held = held_by(&self.driver, &self.health);
         if let Err(error) = asking.commit(held) {
             tracing::error!(%error, "the new cplb failed while it took over: ending, so that the guardian leaves in our place");
             panic::abort();

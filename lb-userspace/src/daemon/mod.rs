@@ -430,6 +430,9 @@ impl Daemon {
 
     async fn leave(mut self) -> anyhow::Result<()> {
         notify::stopping();
+        // Whoever asks from now on waits for the lock.
+        self.giver = None;
+        let _ = std::fs::remove_file(self.run_dir.takeover_socket());
         let limit = leave_for(&self.spec.borrow());
         self.driver.commander().send(Command::Shutdown);
         let hurried = tokio::select! {
@@ -444,7 +447,6 @@ impl Daemon {
             tracing::error!(problem, "left behind; `cplb cleanup` tries again");
         }
         // Before the guardian lets the lock go: then it may be the next daemon's.
-        let _ = std::fs::remove_file(self.run_dir.takeover_socket());
         let _ = std::fs::remove_file(self.run_dir.socket());
         if let Some(guardian) = self.guardian {
             guardian.dismiss();

@@ -124,7 +124,9 @@ fn objection(hello: &Hello, roles: &RoleView, xdp: bool, network: u64) -> Option
         return Some("it is in another network namespace".into());
     }
     if xdp {
-        return Some("its XDP program cannot be handed over".into());
+        return Some(
+            "its XDP program cannot be handed over; restart it instead: the next holder goes on with open connections".into(),
+        );
     }
     let named = |held: &&crate::vrrp::InstanceView| {
         let same = |n: &super::Named| n.name == held.name && n.vrid == held.vrid && n.family == held.family;
@@ -179,14 +181,16 @@ impl Asking {
         }
     }
 
-    /// Shows it what was proxied and waits until it has it. What went wrong leaves everything with this process.
-    pub fn offer(&self, frozen: &Frozen) -> io::Result<()> {
+    /// Shows it what this one is and what was proxied, and waits until it has it. What went wrong leaves everything with this process.
+    pub fn offer(&self, held: Held, frozen: &Frozen) -> io::Result<()> {
         self.channel.patience(SHORT)?;
-        let held = in_memory(&frozen.held)?;
-        let mut all = vec![held.as_fd()];
+        let bytes = in_memory(&frozen.held)?;
+        let mut all = vec![bytes.as_fd()];
         all.extend(frozen.descriptors.iter().map(AsFd::as_fd));
-        self.channel
-            .send(&Answer::Sessions(Box::new(frozen.state.clone())), &all)?;
+        self.channel.send(
+            &Answer::Sessions(Box::new(held), Box::new(frozen.state.clone())),
+            &all,
+        )?;
         hears(&self.channel, Said::Have)
     }
 

@@ -71,9 +71,9 @@ enum Answer {
     Refused(String),
     /// Make ready. Beside it: the run directory's lock.
     Prepare,
-    /// What it proxied. Beside it: a file with what is held, and the sockets.
-    Sessions(Box<FrozenProxy>),
-    /// Act.
+    /// What it was and what it proxied. Beside it: a file with what sessions hold, and the sockets.
+    Sessions(Box<Held>, Box<FrozenProxy>),
+    /// Act. What it was may be newer, and is sure to be understood.
     Go(Box<Held>),
 }
 

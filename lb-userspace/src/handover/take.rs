@@ -42,7 +42,7 @@ pub struct Asked {
     run_dir: PathBuf,
 }
 
-/// What was taken over. The old daemon waits for [`Taken::done`].
+/// What was taken over. The old daemon waits for [`Done::say`].
 #[derive(Debug)]
 pub struct Taken {
     channel: Channel,
@@ -126,7 +126,7 @@ impl Asked {
         let said = match answer {
             Answer::Refused(_) => "no",
             Answer::Prepare => "`prepare`",
-            Answer::Sessions(_) => "`sessions`",
+            Answer::Sessions(..) => "`sessions`",
             Answer::Go(_) => "`go`",
         };
         self.broken(io::Error::other(format!("it said {said} too early or too late")))
@@ -136,7 +136,7 @@ impl Asked {
     pub fn take(self) -> Result<Taken, TakeError> {
         self.say(Said::Ready)?;
         let proxy = match self.hear()? {
-            (Answer::Sessions(state), descriptors) => {
+            (Answer::Sessions(_, state), descriptors) => {
                 let mut descriptors = descriptors.into_iter();
                 let held = descriptors.next().map_or(Ok(Vec::new()), whole);
                 Frozen {
@@ -235,14 +235,16 @@ mod tests {
 
     #[test]
     fn it_is_taken_over_in_order_or_not_at_all() {
-        let go = || {
-            Answer::Go(Box::new(Held {
+        let held = || {
+            Box::new(Held {
                 roles: Default::default(),
                 health: Default::default(),
-            }))
+            })
         };
+        let go = || Answer::Go(held());
+        let sessions = || Answer::Sessions(held(), Box::default());
         let said = |answers| asked(answers).unwrap_err();
-        let whole = vec![Answer::Prepare, Answer::Sessions(Box::default()), go()];
+        let whole = vec![Answer::Prepare, sessions(), go()];
         assert_eq!(said(whole), "taken");
         let refused = said(vec![Answer::Refused("not now".into())]);
         assert!(refused.ends_with("not now"), "{refused}");
@@ -252,7 +254,7 @@ mod tests {
             vec![],
             vec![Answer::Prepare],
             vec![Answer::Prepare, go()],
-            vec![Answer::Prepare, Answer::Sessions(Box::default())],
+            vec![Answer::Prepare, sessions()],
         ] {
             assert!(said(answers).starts_with("taking over"));
         }

@@ -190,6 +190,13 @@ impl<'scope> Load<'scope> {
     }
 }
 
+/// On these ports.
+fn servers(lab: &Lab, ports: &[u16]) -> Result<Server> {
+    let at = |port: &u16| SocketAddr::new(IpAddr::from([192, 0, 2, 2]), *port);
+    let all: Vec<SocketAddr> = ports.iter().map(at).collect();
+    lab.node("back")?.netns().run(|| Server::start(&all))?
+}
+
 /// What the other node has to say of the election.
 fn transitions(peer: &Cplb<'_>) -> Result<Value> {
     let status = peer.status()?;
@@ -200,10 +207,7 @@ fn transitions(peer: &Cplb<'_>) -> Result<Value> {
 /// Runs `work` under load, and asserts that nobody noticed: neither clients nor the other node.
 fn unnoticed(text: &str, work: impl FnOnce(&mut Served<'_>, &Load<'_>) -> Result<()>) -> Result<()> {
     let lab = lab()?;
-    let servers: Vec<SocketAddr> = (8001..=8002u16)
-        .map(|port| SocketAddr::new(IpAddr::from([192, 0, 2, 2]), port))
-        .collect();
-    let _servers = lab.node("back")?.netns().run(|| Server::start(&servers))??;
+    let _servers = servers(&lab, &[8001, 8002])?;
     let mut served = Served {
         cplb: Cplb::start(lab.node("proxy")?, text, &[])?,
         logs: String::new(),
@@ -345,6 +349,8 @@ fn pair<'lab>(
 #[test]
 fn one_that_dies_when_it_was_let_act_is_left_for_as_any_other() -> Result<()> {
     let lab = lab()?;
+    // A node that reaches no server gives way.
+    let _servers = servers(&lab, &[8001, 8002, STREAMS])?;
     let [mut first, _peer] = pair(&lab, |node| Cplb::start(node, &file(51, 200), &[]))?;
     Asking::until(first.node(), Step::Go)?;
     assert!(!first.wait(LONG)?.success());
@@ -357,6 +363,7 @@ fn one_that_dies_when_it_was_let_act_is_left_for_as_any_other() -> Result<()> {
 #[test]
 fn the_first_process_of_a_container_waits_until_it_is_stopped() -> Result<()> {
     let lab = lab()?;
+    let _servers = servers(&lab, &[8001, 8002, STREAMS])?;
     let [mut first, peer] = pair(&lab, |node| {
         let path = node.dir().join("cplb.yaml");
         std::fs::write(&path, file(51, 200))?;
@@ -377,7 +384,9 @@ fn the_first_process_of_a_container_waits_until_it_is_stopped() -> Result<()> {
         c.arg("--take-over");
     })?;
     let own = i64::from(second.pid().as_raw());
-    second.wait_status("it has taken over", LONG, |s| s["pid"] == own)?;
+    second
+        .wait_status("it has taken over", LONG, |s| s["pid"] == own)
+        .with_context(|| format!("{}{}", first.log(), second.log()))?;
     wait::until("the one before says so", LONG, || {
         first.log().contains("waiting to be stopped").then_some(())
     })?;
