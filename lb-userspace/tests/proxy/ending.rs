@@ -151,7 +151,13 @@ fn a_limit_holds_and_silent_clients_give_way() {
         // Waits in the kernel until the first of the silent ones has been silent for long enough.
         let mut late = connect();
         assert_alive(&mut late);
-        assert_eq!((running.view().sessions, running.view().servers[0].cut), (10, 1));
+        // Each of the two threads may have made room for it at the same moment.
+        let view = running.view();
+        let cut = view.servers[0].cut;
+        assert!(
+            (1..=2).contains(&cut) && view.sessions as u64 + cut == 11,
+            "{view:?}"
+        );
         asking.iter_mut().for_each(assert_alive);
         drop(silent);
         eventually("there is room", || running.view().sessions == 5);

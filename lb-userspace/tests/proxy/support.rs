@@ -30,6 +30,11 @@ pub(crate) fn in_namespace(test: impl FnOnce() + Send + 'static) {
         ip("link set lo up");
         ip("address add 192.0.2.100/32 dev lo");
         ip("address add 2001:db8::100/128 dev lo nodad");
+        // The kernel makes the route to it a moment later.
+        eventually("there is IPv6", || {
+            let asked = TcpStream::connect("[2001:db8::100]:1");
+            asked.is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionRefused)
+        });
         test();
     };
     if let Err(panic) = thread::spawn(run).join() {

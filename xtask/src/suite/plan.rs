@@ -94,7 +94,13 @@ const RULES: &[Rule] = &[
         suite: "lb-tests/xdp_packets",
         place: Place::Both,
         threads: None,
-        guest: &["chain::", "control::", "memory::", "tables::every_case_of_every_table", "tables::every_case_where_frames"],
+        guest: &[
+            "chain::",
+            "control::",
+            "memory::",
+            "tables::every_case_of_every_table",
+            "tables::every_case_where_frames",
+        ],
         minutes: 5,
     },
     // Thousands of connections at a time, and their answers are timed.
