@@ -71,6 +71,13 @@ pub const fn carrier(vs: &VirtualServer, has: Facilities) -> Option<Carrier> {
     }
 }
 
+/// Whether IPVS is looked for on a kernel that has none yet: only while somebody who would take it is not carried. `auto`
+/// stays with what it has, for IPVS knows nothing of the connections that another datapath has.
+pub fn seeks_ipvs<'a>(mut servers: impl Iterator<Item = &'a VirtualServer>, has: Facilities) -> bool {
+    let would = |vs: &VirtualServer| matches!(vs.datapath, DatapathKind::Auto | DatapathKind::Ipvs);
+    !has.ipvs && servers.any(|vs| would(vs) && carrier(vs, has).is_none())
+}
+
 /// The same in words, for people.
 pub fn carried(vs: &VirtualServer, has: Facilities) -> Carried {
     let by = carrier(vs, has);
@@ -227,6 +234,29 @@ mod tests {
                 assert!(!carried.because.is_empty());
             }
         }
+    }
+
+    #[test]
+    fn ipvs_is_looked_for_until_everybody_is_carried_and_not_again() {
+        let of = |kind: DatapathKind| server(|vs| vs.datapath = kind);
+        let (auto, ipvs, xdp) = (
+            of(DatapathKind::Auto),
+            of(DatapathKind::Ipvs),
+            of(DatapathKind::Xdp),
+        );
+        assert!(seeks_ipvs([&auto].into_iter(), has(false, false)));
+        assert!(!seeks_ipvs([&auto].into_iter(), has(false, true)), "XDP has it");
+        assert!(seeks_ipvs([&auto, &ipvs].into_iter(), has(false, true)));
+        assert!(!seeks_ipvs([&auto, &ipvs].into_iter(), has(true, true)));
+        assert!(!seeks_ipvs(
+            [&xdp, &of(DatapathKind::Proxy)].into_iter(),
+            has(false, false)
+        ));
+        let nat = server(|vs| vs.forwarding = Forwarding::Nat);
+        assert!(
+            seeks_ipvs([&auto, &nat].into_iter(), has(false, true)),
+            "XDP cannot"
+        );
     }
 
     #[test]

@@ -19,7 +19,9 @@ mod proxying;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use carry::{Carried, Carrier, Facilities, LONGEST_AFFINITY, carried, carrier, remarks, xdp_cannot};
+pub use carry::{
+    Carried, Carrier, Facilities, LONGEST_AFFINITY, carried, carrier, remarks, seeks_ipvs, xdp_cannot,
+};
 pub(crate) use carry::{ONE_PACKET, xdp_method, xdp_protocol};
 pub(crate) use desired::forwarder;
 pub use desired::{Context, Desired, Role, desired};

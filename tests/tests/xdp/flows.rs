@@ -80,8 +80,9 @@ fn clients_stay_where_they_were_unless_the_port_says_otherwise() -> Result<()> {
     let all: BTreeSet<&String> = sticky.values().flatten().collect();
     assert!(all.into_iter().eq(CONTROLLERS), "{sticky:?}");
     let loose = by_client(&cluster, PLAIN)?;
+    // That all twelve of some client go to one server by chance happens once in ten thousand times.
     assert!(
-        loose.values().all(|servers| servers.len() == 3),
+        loose.values().all(|servers| servers.len() > 1),
         "a port without persistence: {loose:?}"
     );
 

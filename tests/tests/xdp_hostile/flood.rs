@@ -264,6 +264,7 @@ fn a_flood_makes_no_more_words_than_may_be_made() -> Result<()> {
     let words = director.object.flows.all().filter(|word| *word != 0).count();
     let processors = std::thread::available_parallelism()?.get();
     println!("{FLOOD} made-up ACKs: {words} words");
-    ensure!((1000..=1000 * processors).contains(&words), "{words} words");
+    // Some find another newcomer in their place, and are not put there.
+    ensure!((900..=1000 * processors).contains(&words), "{words} words");
     Ok(())
 }
