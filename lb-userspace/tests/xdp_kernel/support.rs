@@ -185,7 +185,7 @@ impl Net {
                 let mut sent = 0;
                 while !stop.load(Ordering::Relaxed) {
                     // A little at a time: a veth's queue is short.
-                    for segment in segments.iter().cycle().skip(sent % segments.len()).take(20) {
+                    for segment in segments.iter().cycle().skip(sent % segments.len()).take(5) {
                         // A full queue takes none, which is no loss of what was sent.
                         while let Err(error) = sender.send(segment) {
                             let full = error.downcast_ref() == Some(&nix::errno::Errno::ENOBUFS);

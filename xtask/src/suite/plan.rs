@@ -65,7 +65,14 @@ const RULES: &[Rule] = &[
         suite: "lb-userspace/xdp_kernel",
         place: Place::Both,
         threads: None,
-        guest: &[],
+        // Not `traffic`: the queues of an emulated machine lose frames by themselves, and it counts each one.
+        guest: &[
+            "connections_to",
+            "daemon::",
+            "links::",
+            "others::",
+            "the_program_is",
+        ],
         minutes: 5,
     },
     Rule {
