@@ -184,7 +184,11 @@ impl Test {
                 image.program(&suite.program, &place)?;
                 let mut argv = vec![place];
                 argv.extend(self.arguments(suite));
-                if self.filter.is_none() {
+                if self
+                    .filter
+                    .as_ref()
+                    .is_none_or(|f| suite.name.contains(f.as_str()))
+                {
                     argv.extend(suite.guest.iter().map(|part| (*part).to_owned()));
                 }
                 let env = lab::guest_environment();
