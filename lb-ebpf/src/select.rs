@@ -66,7 +66,7 @@ pub(crate) fn choose<const SHORT: bool>(
         let slot = found.slot(ways, flow.hash);
         if opens {
             // Nothing is remembered of a SYN; and should the old backend come back, this flow is not its.
-            slot.write(word::forgotten(flow.hash, config.stamp()));
+            slot.write(word::FORGOTTEN);
         }
         known = Some(slot);
     }

@@ -94,11 +94,8 @@ pub const fn is_of(word: u64, hash: u64) -> bool {
     (word ^ (hash | USED)) >> TAG_SHIFT == 0
 }
 
-/// What is left of the word with this hash when it is to be forgotten: nobody's.
-#[inline(always)]
-pub const fn forgotten(hash: u64, stamp: u64) -> u64 {
-    word(!hash, stamp, PROBATION, 0)
-}
+/// What is left of a word that is to be forgotten: nobody's, and whoever comes gets the place, for its tag is the lowest.
+pub const FORGOTTEN: u64 = USED;
 
 /// Whether there is nothing in it.
 #[inline(always)]

@@ -4,7 +4,7 @@ use crate::datapath::ipvs::{Ipvs, IpvsError};
 use crate::datapath::xdp::{Xdp, chain};
 use crate::sys::guard::Guard;
 use crate::sys::modules;
-use lb_common::plan::{Carrier, Desired, Facilities, carried, carrier, remarks};
+use lb_common::plan::{Carrier, Desired, Facilities, carried, carrier, remarks, seeks_ipvs};
 use lb_common::spec::{DatapathKind, Spec, VirtualServer};
 use lb_common::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,11 +33,21 @@ impl Kernel {
         }
     }
 
+    /// Looks for what is missing of them: IPVS as long as somebody would take it who is not carried, and the guard where
+    /// there is IPVS.
+    pub(super) fn look_again(&mut self, spec: &Spec) {
+        if seeks_ipvs(spec.virtual_servers.iter(), self.facilities())
+            || self.ipvs.is_some() && self.guard.is_none()
+        {
+            self.looked = Some(crate::clock::now());
+            self.look_for_facilities(true);
+        }
+    }
+
     /// Finds what the file asks for, before anything waits for it.
     pub(super) async fn prepare(&mut self, spec: &Spec) {
         if spec.enabled && !spec.virtual_servers.is_empty() {
-            self.looked = Some(crate::clock::now());
-            self.look_for_facilities(true);
+            self.look_again(spec);
             self.look_for_xdp(spec).await;
         }
         let proxied = |vs: &VirtualServer| vs.datapath == DatapathKind::Proxy;

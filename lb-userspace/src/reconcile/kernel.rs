@@ -9,7 +9,7 @@ use crate::sys::guard::Guard;
 use crate::sys::rtnl::{Change, Rtnl, Watch};
 use lb_common::health::HealthView;
 use lb_common::model::{MacAddr, ServiceKey};
-use lb_common::plan::{self, AddressKey, Desired, Lifetime, Op, Place, Role, desired, diff, seeks_ipvs};
+use lb_common::plan::{self, AddressKey, Desired, Lifetime, Op, Place, Role, desired, diff};
 use lb_common::spec::{IpvsTimeouts, Spec};
 use lb_common::time::{Duration, Instant};
 use std::collections::{BTreeMap, BTreeSet};
@@ -197,10 +197,8 @@ impl Kernel {
         let due = |last: Option<Instant>, every| last.is_none_or(|at| now.saturating_since(at) >= every);
         let mut turn = Turn::default();
         if !spec.virtual_servers.is_empty() && spec.enabled {
-            let lacks = seeks_ipvs(spec.virtual_servers.iter(), self.facilities());
-            if (lacks || self.ipvs.is_some() && self.guard.is_none()) && due(self.looked, LOOK_AGAIN) {
-                self.looked = Some(now);
-                self.look_for_facilities(true);
+            if due(self.looked, LOOK_AGAIN) {
+                self.look_again(spec);
             }
             if renew || due(self.asked, ASK_NEIGHBOURS) {
                 let ask = due(self.asked, ASK_NEIGHBOURS);

@@ -73,18 +73,22 @@ impl Test {
     fn arguments(&self, suite: &Suite) -> Vec<String> {
         let mut args = vec!["--show-output".to_owned()];
         args.extend(suite.threads.map(|n| format!("--test-threads={n}")));
-        args.extend(
-            self.filter
-                .clone()
-                .filter(|filter| !suite.name.contains(filter.as_str())),
-        );
+        if !self.wants_all(suite) {
+            args.extend(self.filter.clone());
+        }
         args
+    }
+
+    /// Whether the suite is meant as a whole.
+    fn wants_all(&self, suite: &Suite) -> bool {
+        let named = |filter: &String| suite.name.contains(filter.as_str());
+        self.filter.as_ref().is_none_or(named)
     }
 
     /// Whether the filter leaves anything of the suite: a guest need not boot for nothing.
     fn wants(&self, suite: &Suite) -> bool {
         let Some(filter) = &self.filter else { return true };
-        if suite.name.contains(filter.as_str()) {
+        if self.wants_all(suite) {
             return true;
         }
         let listed = cmd::output(cmd::clean(&suite.program).args(["--list", filter]));
@@ -184,11 +188,7 @@ impl Test {
                 image.program(&suite.program, &place)?;
                 let mut argv = vec![place];
                 argv.extend(self.arguments(suite));
-                if self
-                    .filter
-                    .as_ref()
-                    .is_none_or(|f| suite.name.contains(f.as_str()))
-                {
+                if self.wants_all(suite) {
                     argv.extend(suite.guest.iter().map(|part| (*part).to_owned()));
                 }
                 let env = lab::guest_environment();

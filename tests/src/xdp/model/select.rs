@@ -65,7 +65,7 @@ impl Model {
                 });
             }
             if kind == Kind::Opens {
-                self.flows[set][way] = flow::forgotten(hash, self.now);
+                self.flows[set][way] = flow::FORGOTTEN;
             }
         }
         let choice = self.miss(kind, hash, &packet.flow, service)?;
